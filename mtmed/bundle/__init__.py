@@ -1,0 +1,18 @@
+"""What a MONAI bundle of mtmed calls in its expressions: its folder, its checks, its network."""
+
+from mtmed.bundle.active import active_parser, command_line, literal
+from mtmed.bundle.data_check import check_data
+from mtmed.bundle.network import network
+from mtmed.bundle.options import check_options
+from mtmed.bundle.run_folder import run_folder, start_run
+
+__all__ = [
+    "active_parser",
+    "check_data",
+    "check_options",
+    "command_line",
+    "literal",
+    "network",
+    "run_folder",
+    "start_run",
+]

@@ -1,0 +1,63 @@
+"""The network of a run: from its definition, or from the file that it continues."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from monai.bundle import ConfigParser
+from torch import nn
+
+from mtmed.bundle.active import command_line, literal
+from mtmed.errors import InputError
+from mtmed.networks import build_network, load_weights, transfer_encoder
+
+__all__ = ["network"]
+
+logger = logging.getLogger(__name__)
+
+
+def _asked_for(identifier: str) -> set[str]:
+    """Arguments of the network that the command line or an overlay sets."""
+    given = command_line()
+    if given is None:
+        return set()
+    asked = {key.replace("#", "::") for key in given.overrides}
+    names = {key.removeprefix(f"{identifier}::") for key in asked if key.startswith(f"{identifier}::")}
+    for path in given.config_files[1:]:
+        overlay = ConfigParser.load_config_file(path)
+        names |= {key.removeprefix(f"{identifier}#") for key in overlay if key.startswith(f"{identifier}#")}
+        names |= set(overlay.get(identifier, {}))
+    return names
+
+
+def network(identifier: str = "network_def", *, pretrained: str | None = None) -> nn.Module:
+    """Build the network of a run.
+
+    Without ``pretrained`` it is the config's definition. With it the definition is the one in the file, so that scales
+    never mix; only the number of classes is the run's own; and all of the file's encoder must arrive.
+
+    Args:
+        identifier: id of the definition in the running config.
+        pretrained: weights file of a pre-training run, or None to train from scratch.
+
+    Raises:
+        InputError: if the file's network is not the one that the command line or an overlay asks for, takes another
+            number of channels, or its encoder does not arrive whole.
+    """
+    definition = literal(identifier)
+    if pretrained is None:
+        logger.info("Network: %s from scratch", definition["_target_"])
+        return build_network(definition, source=identifier)
+    carried: Mapping[str, Any] = load_weights(pretrained)["network_def"]
+    binding = {"in_channels"} | _asked_for(identifier) - {"out_channels"}
+    for key in sorted(binding & set(definition)):
+        if definition[key] != carried.get(key):
+            raise InputError(
+                f"{identifier}::{key}",
+                f"is {definition[key]}, but {pretrained} was trained with {carried.get(key)}",
+                "pre-train at the same scale, or leave the network to the checkpoint",
+            )
+    built = build_network({**carried, "out_channels": definition["out_channels"]}, source=pretrained)
+    report = transfer_encoder(built, pretrained)
+    logger.info("Network: %s from %s. %s", carried["_target_"], pretrained, report)
+    return built

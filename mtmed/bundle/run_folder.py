@@ -1,0 +1,111 @@
+"""Each run has one folder, named after what the run is."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtmed.bundle import messages
+from mtmed.bundle.active import active_parser
+from mtmed.bundle.options import check_options
+from mtmed.distributed import rank
+from mtmed.errors import InputError
+from mtmed.networks.weights import load_checkpoint
+
+__all__ = ["run_folder", "start_run"]
+
+logger = logging.getLogger(__name__)
+
+# What may differ between two starts of one run: where it runs, how long, and what only concerns its own folder.
+_NOT_IN_NAME = frozenset(
+    {"device", "workers", "epochs", "new", "output_dir", "bundle_root", "run", "_meta_", "imports"}
+)
+
+
+def _fingerprint(config: Mapping[str, Any]) -> str:
+    kept = {key: value for key, value in config.items() if key not in _NOT_IN_NAME}
+    text = json.dumps(kept, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+def run_folder(name: str, *, root: str = "runs") -> str:
+    """``root/name-<hash of the executed config>``; device, workers and length are not part of the hash.
+
+    The same command finds its run again, another setting gets another folder.
+
+    Args:
+        name: bundle and stage, for example ``"mixcl-pretrain"``.
+        root: folder of all runs.
+    """
+    return str(Path(root) / f"{name}-{_fingerprint(active_parser().get())}")
+
+
+def start_run(output_dir: str, *, total_iterations: int | None = None, new: bool = False, next_step: str = "") -> None:
+    """First item of a bundle's ``run``: check the options, open the run's folder, stop if the run is finished.
+
+    Writes the executed config as ``config.json`` and the log as ``log.txt``. With ``new`` an earlier run of the folder
+    is renamed, not removed.
+
+    Args:
+        output_dir: folder of the run.
+        total_iterations: length of the run, None for what is not training.
+        new: start over.
+        next_step: what to say of a finished run.
+
+    Raises:
+        InputError: for unknown options or a folder that cannot be written.
+        SystemExit: with status 0, if the run is finished.
+    """
+    messages.install()
+    check_options()
+    folder = Path(output_dir)
+    if rank() != 0:
+        _stop_if_finished(folder, total_iterations, new, next_step)
+        return
+    if new and folder.is_dir():
+        _set_aside(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        probe = folder / f".write-test-{os.getpid()}"
+        probe.write_bytes(b"0")
+        probe.unlink()
+    except OSError as error:
+        raise InputError("output_dir", f"{folder} cannot be written ({error.strerror})", "pass --output_dir") from error
+    _stop_if_finished(folder, total_iterations, new, next_step)
+    config = json.dumps(active_parser().get(), indent=4, default=str)
+    (folder / "config.json").write_text(config + "\n")
+    handler = logging.FileHandler(folder / "log.txt")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    logger.info("Run folder: %s", folder)
+
+
+def _stop_if_finished(folder: Path, total_iterations: int | None, new: bool, next_step: str) -> None:
+    path = folder / "checkpoint.pt"
+    if new or total_iterations is None or not path.is_file():
+        return
+    if load_checkpoint(path)["iteration"] >= total_iterations:
+        if rank() == 0:
+            logger.info("This run is finished: %s (start over with --new true). %s", folder, next_step)
+        raise SystemExit(0)
+
+
+def _set_aside(folder: Path) -> None:
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
+        number += 1
+    shutil.move(folder, aside)
+    logger.info("The earlier run was renamed to %s", aside)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed process left half-written."""
+    for fragment in folder.glob(".*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            fragment.unlink()

@@ -1,0 +1,209 @@
+"""The command ``mtmed``: what a bundle cannot do.
+
+Each sub-command is a row of `COMMANDS`: a name, a line of help, a function that adds its arguments and one that runs
+it. Imports stand inside the functions, so that ``mtmed --help`` answers at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mtmed.data.check import CheckReport
+    from mtmed.data.manifest import Cohort
+
+__all__ = ["COMMANDS", "Command", "main"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command.
+
+    Attributes:
+        name: what the user types.
+        help: one line.
+        add_arguments: adds the command's arguments to its parser.
+        run: does the work and returns the exit status.
+    """
+
+    name: str
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``mtmed``.
+
+    Args:
+        argv: arguments without the program's name; default: those of the process.
+
+    Returns:
+        The exit status: 0, or 1 after a message on stderr.
+    """
+    from mtmed import __version__
+
+    parser = argparse.ArgumentParser(prog="mtmed", description="Data and bundles of mtmed.")
+    parser.add_argument("--version", action="version", version=f"mtmed {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        subparser = subparsers.add_parser(command.name, help=command.help, description=command.help)
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    arguments = parser.parse_args(argv)
+    from mtmed.errors import InputError
+
+    try:
+        status: int = arguments.run(arguments)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return status
+
+
+def _add_manifest_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("layout", nargs="?", metavar="LAYOUT", help="name of a known layout, or a JSON file")
+    parser.add_argument("folder", nargs="?", metavar="FOLDER", help="folder of the data set")
+    parser.add_argument("--output", metavar="FILE", help="file to write; default: dataset.json in the folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    parser.add_argument("--list", action="store_true", help="list the known layouts and stop")
+
+
+def _run_manifest(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from mtmed.data.layout import known_layouts, match_layout, read_layout
+    from mtmed.data.manifest import MANIFEST_NAME, write_manifest
+    from mtmed.errors import InputError
+
+    if arguments.list:
+        layouts = [read_layout(file) for file in known_layouts().values()]
+        labels = [", ".join(name for value, name in item.label_names.items() if value) for item in layouts]
+        header = ("layout", "cases", "modalities", "labels", "licence")
+        _print_table(
+            [header]
+            + [
+                (item.name, str(item.expected_cases or "?"), ", ".join(item.modalities), names, item.licence)
+                for item, names in zip(layouts, labels, strict=True)
+            ]
+        )
+        return 0
+    if arguments.layout is None or arguments.folder is None:
+        raise InputError("mtmed manifest", "needs a layout and a folder", "see 'mtmed manifest --list' for the layouts")
+    layout = read_layout(arguments.layout)
+    output = Path(arguments.output or Path(arguments.folder) / MANIFEST_NAME).expanduser()
+    output = output / MANIFEST_NAME if output.is_dir() else output
+    if output.exists() and not arguments.overwrite:
+        remedy = "use it as it stands, name another file with --output, or add --overwrite"
+        raise InputError(output, "exists already", remedy)
+    match = match_layout(layout, arguments.folder)
+    manifest = match.manifest
+    write_manifest(manifest, output)
+    patients = len({case.group for case in manifest.cases})
+    print(f"{layout.title}: {len(manifest.cases)} labelled cases of {patients} patients,", end=" ")
+    print(f"{len(manifest.test_cases)} test cases, {len(match.excluded)} left out")
+    for notice in match.notices:
+        print(f"  {notice}")
+    if layout.notes:
+        print(f"  {layout.notes}")
+    print(f"written: {output}")
+    print(f"next: mtmed check {output}")
+    return 0
+
+
+def _add_check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", nargs="+", metavar="FOLDER", help="folder with dataset.json, or such folders inside")
+    axes = ("R", "A", "S")
+    parser.add_argument("--patch-size", type=int, nargs=3, metavar=axes, help="voxels of a training patch")
+    parser.add_argument("--spacing", type=float, nargs=3, metavar=axes, help="mm that volumes are resampled to first")
+    parser.add_argument("--workers", type=int, metavar="N", help="number of threads; default: one per core, at most 8")
+    parser.add_argument("--json", metavar="FILE", help="write the report to this file")
+
+
+def _run_check(arguments: argparse.Namespace) -> int:
+    from mtmed.data.check import check_cases
+    from mtmed.data.manifest import load_cohort
+    from mtmed.errors import InputError
+
+    for name, values in (("--patch-size", arguments.patch_size), ("--spacing", arguments.spacing)):
+        if values is not None and min(values) <= 0:
+            raise InputError(name, f"is {values}", "give three numbers above 0")
+    cohort = load_cohort(arguments.folder)
+    report = check_cases(
+        cohort,
+        patch_size=arguments.patch_size,
+        spacing=arguments.spacing,
+        include_test=True,
+        workers=arguments.workers,
+    )
+    _print_table(_cohort_table(cohort, report))
+    for notice in report.notices:
+        print(f"notice: {notice}")
+    for manifest in cohort.manifests:
+        if not manifest.has_groups:
+            print(f"notice: {manifest.name}: no row has 'patient', so each case counts as its own patient")
+    for error in report.errors:
+        print(error, file=sys.stderr)
+    if arguments.json is not None:
+        _write_report(report, arguments.json)
+    print(f"{len(report.errors)} errors, {len(report.notices)} notices")
+    return 1 if report.errors else 0
+
+
+def _write_report(report: "CheckReport", file: str) -> None:
+    import json
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from mtmed.errors import InputError
+
+    try:
+        Path(file).write_text(json.dumps(asdict(report), indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(file, f"cannot be written ({error.strerror})", "name a file that you may write") from None
+
+
+def _cohort_table(cohort: "Cohort", report: "CheckReport") -> list[tuple[str, ...]]:
+    """One row per data set: how much there is, its sizes, and in how many cases each label is."""
+    rows: list[tuple[str, ...]] = [("data set", "cases", "patients", "voxels", "spacing (mm)", "cases with label")]
+    for manifest in cohort.manifests:
+        facts = [item for item in report.cases if item.dataset == manifest.name]
+        labelled = [item for item in facts if item.voxels]
+        shapes = [item.shape for item in facts if item.shape is not None]
+        spacings = [item.spacing for item in facts if item.spacing is not None]
+        labels = ", ".join(
+            f"{name} {sum(value in item.voxels for item in labelled)}"
+            for value, name in manifest.label_names.items()
+            if value
+        )
+        cases = f"{len(manifest.cases)}+{len(manifest.test_cases)}" if manifest.test_cases else f"{len(manifest.cases)}"
+        patients = str(len({item.group for item in facts}))
+        rows.append((manifest.name, cases, patients, _range(shapes), _range(spacings), labels))
+    return rows
+
+
+def _range(values: Sequence[Sequence[float]]) -> str:
+    """Give the range along each axis, for example ``512 x 512 x 29-171``."""
+    axes = [(f"{min(axis):.4g}", f"{max(axis):.4g}") for axis in zip(*values, strict=True)]
+    return " x ".join(low if low == high else f"{low}-{high}" for low, high in axes)
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command("manifest", "write the dataset.json of a public data set", _add_manifest_arguments, _run_manifest),
+    Command("check", "find everything that is wrong with a cohort", _add_check_arguments, _run_check),
+)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""Reading one case as training would, and noting everything that would stop or spoil it."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from mtmed.data.case import Case
+from mtmed.errors import InputError
+from mtmed.transforms.reading import NiftiVolume, check_same_grid, read_volume
+
+__all__ = ["CaseCheck"]
+
+_SAME = 1e-3  # voxels, label values and cosines that differ less are the same
+_CHUNK = 1 << 22  # voxels counted at a time, so that counting needs little memory
+
+
+class CaseCheck:
+    """What is wrong with one case and what was learnt of it.
+
+    Attributes:
+        case: the case.
+        errors: one line per problem, naming the file.
+        notices: oddities that are handled, without the name of the case.
+        shape: voxels along each axis of the first image; None if it cannot be read.
+        spacing: distance of neighbouring voxels along each axis, mm.
+        affine: voxel index to RAS+ millimetres, 4 x 4.
+        voxels: number of voxels of each label value.
+        hashes: of the voxels of each image, by path.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.errors: list[str] = []
+        self.notices: list[str] = []
+        self.shape: tuple[int, ...] | None = None
+        self.spacing: tuple[float, ...] | None = None
+        self.affine: NDArray[np.float64] = np.eye(4)
+        self.voxels: dict[int, int] = {}
+        self.hashes: dict[str, bytes] = {}
+
+    def run(self, channels: int, names: Mapping[int, str] | None, same_affine: bool) -> None:
+        """Read and check all files of the case, each once.
+
+        Args:
+            channels: number of modalities, which one 4D file may hold.
+            names: names of the label values; None: any whole number passes.
+            same_affine: whether affines that differ are an error.
+        """
+        first: NiftiVolume | None = None
+        for path in self.case.image:
+            volume = self._read(path, channels if len(self.case.image) == 1 else 1)
+            if volume is None:
+                continue
+            self._check_image(volume)
+            if first is None:
+                first = _without_voxels(volume)
+                self.shape, self.spacing, self.affine = volume.data.shape[:3], volume.spacing[:3], volume.affine
+                if _is_sheared(volume.affine):
+                    self.notices.append("has a sheared affine; it is resampled to straight axes")
+            else:
+                self._check_grid(first, volume, same_affine)
+        label = None if self.case.label is None else self._read(self.case.label, 1)
+        if label is not None:
+            if first is not None:
+                self._check_grid(first, label, same_affine)
+            self._check_label(label, names)
+
+    def note_small(self, patch_size: Sequence[int] | None, spacing: Sequence[float] | None) -> None:
+        """Say so if the volume is smaller than the patch once its axes are R, A, S and it is resampled."""
+        if patch_size is None or self.shape is None or self.spacing is None:
+            return
+        shape = [0, 0, 0]
+        for axis, target in enumerate(nib.orientations.io_orientation(self.affine)[:, 0].astype(int)):
+            scale = self.spacing[axis] / spacing[target] if spacing is not None else 1.0
+            shape[target] = max(round(self.shape[axis] * scale), 1)
+        if any(have < want for have, want in zip(shape, patch_size, strict=True)):
+            wanted = "x".join(map(str, patch_size))
+            self.notices.append(f"is smaller than the patch of {wanted} voxels; it is padded with zeros")
+
+    def _fail(self, path: str, problem: str, remedy: str) -> None:
+        self.errors.append(str(InputError(path, problem, remedy)))
+
+    def _read(self, path: str, channels: int) -> NiftiVolume | None:
+        try:
+            volume = read_volume(path)
+        except InputError as error:
+            self.errors.append(str(error))
+            return None
+        self.notices.extend(volume.notes)
+        shape = volume.data.shape
+        if (len(shape) == 3 and channels == 1) or (len(shape) == 4 and shape[3] == channels):
+            return volume
+        found, wanted = "x".join(map(str, shape)), "3D" if channels == 1 else f"4D with {channels} channels"
+        self._fail(path, f"is {len(shape)}D ({found}), expected {wanted}", "extract the volume that is meant")
+        return None
+
+    def _check_image(self, volume: NiftiVolume) -> None:
+        data, path = volume.data, volume.path
+        if data.dtype.kind == "f":
+            bad = ~np.isfinite(data)
+            count = int(np.count_nonzero(bad))
+            if count:
+                index = tuple(int(i) for i in np.argwhere(bad)[0])
+                problem = f"{count} voxels are NaN or infinite, the first at {index}"
+                self._fail(path, problem, "export the image again, or leave the case out")
+                return
+        if data.min() == data.max():
+            self._fail(path, f"all voxels are {data.flat[0]:g}", "export the image again, or leave the case out")
+            return
+        # the voxels and not the file, because packing the same image twice gives different bytes
+        digest = hashlib.blake2b(str((data.shape, data.dtype.str)).encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(data.T).data)
+        self.hashes[path] = digest.digest()
+
+    def _check_grid(self, image: NiftiVolume, other: NiftiVolume, same_affine: bool) -> None:
+        try:
+            check_same_grid(image, other, same_affine=same_affine)
+        except InputError as error:
+            self.errors.append(str(error))
+            return
+        if image.data.shape[:3] == other.data.shape[:3]:
+            limit = _SAME * min(image.spacing)
+            if np.abs(image.affine - other.affine).max() > limit:
+                fate = "less than a tenth of a voxel" if same_affine else "accepted; the image's affine is taken"
+                self.notices.append(f"has affines that differ between its files ({fate})")
+
+    def _check_label(self, volume: NiftiVolume, names: Mapping[int, str] | None) -> None:
+        data, path = volume.data, volume.path
+        if data.dtype.kind == "f":
+            if not np.isfinite(data).all():
+                self._fail(path, "label has NaN or infinite voxels", "export the label again")
+                return
+            whole = np.rint(data)
+            odd = np.abs(data - whole) > _SAME
+            if odd.any():
+                some = ", ".join(f"{value:g}" for value in np.unique(data[odd])[:3])
+                self._fail(path, f"label values are not whole numbers ({some})", "resample labels by nearest neighbour")
+                return
+            if (data != whole).any():
+                self.notices.append("has label values within 0.001 of whole numbers; they are rounded")
+            data = whole.astype(np.int64)
+        self.voxels = _count(data)
+        if names is not None and not set(self.voxels) <= set(names):
+            outside = sorted(set(self.voxels) - set(names))
+            some = ", ".join(map(str, outside[:8])) + (" ..." if len(outside) > 8 else "")
+            allowed = ", ".join(f"{value} {name}" for value, name in names.items())
+            self._fail(path, f"label values {some} are not in the manifest ({allowed})", "correct one of the two")
+        elif set(self.voxels) <= {0}:
+            self.notices.append("has no foreground")
+
+
+def _count(data: NDArray[Any]) -> dict[int, int]:
+    """Voxels of each value of an integer array."""
+    low, high = int(data.min()), int(data.max())
+    if high - low >= 1 << 16:
+        values, counts = np.unique(data, return_counts=True)
+        return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
+    flat = data.ravel(order="K")
+    total = np.zeros(high - low + 1, np.int64)
+    for start in range(0, flat.size, _CHUNK):
+        chunk = flat[start : start + _CHUNK].astype(np.int64) - low
+        total += np.bincount(chunk, minlength=total.size)
+    return {int(value) + low: int(total[value]) for value in np.flatnonzero(total)}
+
+
+def _without_voxels(volume: NiftiVolume) -> NiftiVolume:
+    """Keep the grid of a volume while its memory can be freed."""
+    grid = np.broadcast_to(np.zeros(1, np.uint8), volume.data.shape)
+    return NiftiVolume(grid, volume.affine, volume.spacing, {}, volume.path)
+
+
+def _is_sheared(affine: NDArray[np.float64]) -> bool:
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() > _SAME)

@@ -1,0 +1,183 @@
+"""Every problem of a cohort, found before the first iteration and listed at once.
+
+Each file is read once, in parallel threads: inflating, scanning and hashing all release the interpreter.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from mtmed.data.case import Case
+from mtmed.data.case_check import CaseCheck
+from mtmed.data.manifest import Cohort
+from mtmed.errors import InputError
+
+__all__ = ["CaseFacts", "CheckError", "CheckReport", "check_cases"]
+
+_SHOWN = 20  # lines of a message: what fits on a terminal
+
+
+class CheckError(InputError):
+    """All problems of a check, one per line.
+
+    Args:
+        errors: the problems; the first 20 are shown.
+    """
+
+    def __init__(self, errors: Sequence[str]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("data", f"{len(self.errors)} problems", "see the list")
+
+    def __str__(self) -> str:
+        lines = list(self.errors[:_SHOWN])
+        if len(self.errors) > _SHOWN:
+            lines.append(f"and {len(self.errors) - _SHOWN} more; 'mtmed check FOLDER' lists all")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.errors,)
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """What the check learnt of a case.
+
+    Attributes:
+        key: ``dataset/id``.
+        dataset: name of the data set.
+        group: the patient.
+        shape: voxels along each axis of the file; None if the image cannot be read.
+        spacing: distance of neighbouring voxels along each axis of the file, mm.
+        voxels: number of voxels of each label value; empty if there is no readable label.
+    """
+
+    key: str
+    dataset: str
+    group: str
+    shape: tuple[int, ...] | None = None
+    spacing: tuple[float, ...] | None = None
+    voxels: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Outcome of a check.
+
+    Attributes:
+        errors: one line per problem that would stop or spoil a training.
+        notices: one line per oddity that is handled; the same oddity of several cases is one line.
+        cases: what was learnt of each case, in order.
+    """
+
+    errors: list[str]
+    notices: list[str]
+    cases: list[CaseFacts]
+
+    def raise_if_errors(self) -> None:
+        """Raise `CheckError` with all errors, if there are any."""
+        if self.errors:
+            raise CheckError(self.errors)
+
+
+def check_cases(
+    cohort_or_cases: Cohort | Sequence[Case],
+    *,
+    label_names: Mapping[str, Mapping[int, str]] | None = None,
+    patch_size: Sequence[int] | None = None,
+    spacing: Sequence[float] | None = None,
+    same_affine: bool = True,
+    include_test: bool = False,
+    workers: int | None = None,
+) -> CheckReport:
+    """Read all images and labels once and report what is wrong with them.
+
+    Errors: a file that is missing, damaged or no 3D volume (see `mtmed.transforms.reading.read_volume`); NaN or
+    infinite voxels; a constant image; channels or label on another grid than the image; label values that are not
+    whole numbers (within 1e-3) or outside the manifest; the same voxels in two images. Notices: labels without
+    foreground, volumes smaller than the patch (they are padded), sheared affines, and other oddities that are handled.
+
+    Args:
+        cohort_or_cases: a cohort, whose manifests say what label values there are, or cases.
+        label_names: names of the label values of each data set, if cases are given; without it any value passes.
+        patch_size: voxels of a training patch along R, A, S.
+        spacing: mm along R, A, S that the volumes will be resampled to before patches are cut; None: left as they are.
+        same_affine: whether a label whose affine differs from the image's is an error (else a notice).
+        include_test: check the test cases of a cohort too.
+        workers: number of threads; default: one per core, at most 8, which bounds the memory.
+
+    Returns:
+        The report. Nothing is raised for bad data: see `CheckReport.raise_if_errors`.
+    """
+    channels: dict[str, int] = {}
+    notices: dict[str, list[str]] = defaultdict(list)
+    if isinstance(cohort_or_cases, Cohort):
+        manifests = cohort_or_cases.manifests
+        label_names = {manifest.name: manifest.label_names for manifest in manifests}
+        channels = {manifest.name: len(manifest.modalities) for manifest in manifests}
+        cases = [case for item in manifests for case in (*item.cases, *(item.test_cases if include_test else ()))]
+        for manifest in manifests:
+            for case in (*manifest.cases, *manifest.test_cases):
+                if any(not _is_inside(path, manifest.folder) for path in (*case.image, *filter(None, [case.label]))):
+                    notices["lies outside the folder of its manifest"].append(case.key)
+    else:
+        cases = list(cohort_or_cases)
+    names = label_names or {}
+    if workers is None:
+        workers = min(os.cpu_count() or 1, 8)
+
+    def check(case: Case) -> CaseCheck:
+        outcome = CaseCheck(case)
+        outcome.run(channels.get(case.dataset, 1), names.get(case.dataset), same_affine)
+        outcome.note_small(patch_size, spacing)
+        return outcome
+
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        # disable=None: no bar unless on a terminal
+        outcomes = list(tqdm(pool.map(check, cases), total=len(cases), desc="checking", unit="case", disable=None))
+    errors = [error for outcome in outcomes for error in outcome.errors]
+    errors += _duplicates(outcomes)
+    for outcome in outcomes:
+        for text in outcome.notices:
+            notices[text].append(outcome.case.key)
+    for dataset, values in names.items():
+        labelled = [item.voxels for item in outcomes if item.case.dataset == dataset and item.voxels]
+        for value, name in values.items():
+            if labelled and not any(value in voxels for voxels in labelled):
+                notices[f"label {value} ({name}) is in no case"].append(dataset)
+    facts = [
+        CaseFacts(item.case.key, item.case.dataset, item.case.group, item.shape, item.spacing, item.voxels)
+        for item in outcomes
+    ]
+    return CheckReport(errors, [_collapse(text, keys) for text, keys in notices.items()], facts)
+
+
+def _duplicates(outcomes: Sequence[CaseCheck]) -> Iterator[str]:
+    """Errors for cases listed twice and images with the same voxels."""
+    keys: set[str] = set()
+    seen: dict[bytes, str] = {}
+    for outcome in outcomes:
+        if outcome.case.key in keys:
+            yield str(InputError(outcome.case.key, "is listed twice", "remove one of the two"))
+            continue
+        keys.add(outcome.case.key)
+        for path, digest in outcome.hashes.items():
+            if digest in seen:
+                yield str(InputError(path, f"has the same voxels as {seen[digest]}", "remove one of the two"))
+            seen.setdefault(digest, path)
+
+
+def _is_inside(path: str, folder: Path) -> bool:
+    return Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder))
+
+
+def _collapse(text: str, keys: Sequence[str]) -> str:
+    if len(keys) == 1:
+        return f"{keys[0]}: {text}"
+    some = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+    return f"{len(keys)} cases ({some}): {text}"

@@ -1,0 +1,278 @@
+"""A data set describes itself: a ``dataset.json`` in the form of the Medical Segmentation Decathlon.
+
+The file of a genuine Decathlon task is read as it stands. What a row of ``training`` or ``test`` may say is in
+`mtmed.data.rows`.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtmed.data.case import Case
+from mtmed.data.rows import ROW_KEYS, format_row, parse_row
+from mtmed.errors import InputError
+
+__all__ = ["MANIFEST_NAME", "Cohort", "Manifest", "load_cohort", "load_manifest", "parse_label_names", "write_manifest"]
+
+MANIFEST_NAME = "dataset.json"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One data set: what its labels mean, and its cases.
+
+    Attributes:
+        name: name of the data set.
+        folder: folder that the paths in the file are relative to.
+        modalities: name of each image channel.
+        label_names: name of each label value; 0 is the background.
+        cases: labelled cases (``training`` in the file).
+        test_cases: the other cases (``test``), mostly unlabelled.
+        licence: terms of use of the data.
+        reference: where the data are described.
+        has_groups: False if no case says whose it is, so that each case counts as a patient.
+    """
+
+    name: str
+    folder: Path
+    modalities: tuple[str, ...]
+    label_names: Mapping[int, str]
+    cases: tuple[Case, ...]
+    test_cases: tuple[Case, ...]
+    licence: str
+    reference: str
+    has_groups: bool
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Several data sets used together. Label values mean something only together with their data set.
+
+    Attributes:
+        manifests: the data sets, in order.
+    """
+
+    manifests: tuple[Manifest, ...]
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """All labelled cases, data set by data set."""
+        return tuple(case for manifest in self.manifests for case in manifest.cases)
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the data sets, in order."""
+        return tuple(manifest.name for manifest in self.manifests)
+
+    def label_names(self, dataset: str) -> dict[int, str]:
+        """Name of each label value of one data set.
+
+        Raises:
+            InputError: if the cohort has no such data set.
+        """
+        for manifest in self.manifests:
+            if manifest.name == dataset:
+                return dict(manifest.label_names)
+        raise InputError(dataset, "no such data set in the cohort", f"choose one of {', '.join(self.datasets)}")
+
+
+def load_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """Read and check a ``dataset.json``. No image is opened: see `mtmed.data.check`.
+
+    Args:
+        path: the file, or the folder that has it.
+
+    Raises:
+        InputError: naming the file, and the row where it is one, if the file is missing, is not JSON, lacks a key, has
+            an unknown key or a value of the wrong type, or names a case or an image twice.
+    """
+    path = Path(path).expanduser()
+    file = path / MANIFEST_NAME if path.is_dir() else path
+    if not file.is_file():
+        raise _no_manifest(path)
+    content = _read_json(file)
+    known = ", ".join(ROW_KEYS)
+    name = content.get("name") or file.resolve().parent.name
+    if not isinstance(name, str) or "/" in name:
+        raise InputError(file, f"'name' is {name!r}", "give the data set a name without '/'")
+    label_names = parse_label_names(content.get("labels"), file)
+    modality = content.get("modality")
+    if not isinstance(modality, dict) or sorted(modality) != sorted(map(str, range(len(modality)))) or not modality:
+        raise InputError(file, f"'modality' is {modality!r}", 'number the image channels: {"0": "CT"}')
+    modalities = tuple(str(modality[str(index)]) for index in range(len(modality)))
+
+    parsed: dict[str, list[tuple[Case, bool]]] = {}
+    for part in ("training", "test"):
+        rows = content.get(part, [] if part == "test" else None)
+        if not isinstance(rows, list):
+            raise InputError(file, f"'{part}' is {type(rows).__name__}, not a list", f"list rows with the keys {known}")
+        parsed[part] = [
+            parse_row(row, f"{file} {part}[{index}]", file.parent, name, len(modalities), labelled=part == "training")
+            for index, row in enumerate(rows)
+        ]
+    if not parsed["training"] and not parsed["test"]:
+        raise InputError(file, "'training' is empty", "list at least one case")
+
+    _refuse_duplicates(file, {part: [case for case, _ in rows] for part, rows in parsed.items()})
+    # plain file names in 'test', as in the Decathlon, cannot say whose they are
+    part = "training" if parsed["training"] else "test"
+    with_patient = [has for _, has in parsed[part]]
+    if len(set(with_patient)) > 1:
+        problem = "has no 'patient' though other rows have"
+        raise InputError(f"{file} {part}[{with_patient.index(False)}]", problem, "give it to all rows")
+    return Manifest(
+        name=name,
+        folder=file.parent.absolute(),
+        modalities=modalities,
+        label_names=label_names,
+        cases=tuple(case for case, _ in parsed["training"]),
+        test_cases=tuple(case for case, _ in parsed["test"]),
+        licence=str(content.get("licence", content.get("license", ""))),
+        reference=str(content.get("reference", "")),
+        has_groups=all(with_patient),
+    )
+
+
+def load_cohort(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Cohort:
+    """Read one or several data sets.
+
+    Args:
+        paths: a folder with a ``dataset.json``, such a file, a folder whose sub-folders each have one, or a list of
+            these.
+
+    Raises:
+        InputError: if there is no manifest, if two data sets have the same name, or as `load_manifest`.
+    """
+    given: Iterable[str | os.PathLike[str]] = [paths] if isinstance(paths, str | os.PathLike) else paths
+    files: list[Path] = []
+    for path in (Path(item).expanduser() for item in given):
+        if path.is_dir() and not (path / MANIFEST_NAME).is_file():
+            inside = sorted(file for file in path.glob(f"*/{MANIFEST_NAME}") if not file.parent.name.startswith("."))
+            if not inside:
+                raise _no_manifest(path)
+            files.extend(inside)
+        else:
+            files.append(path)
+    if not files:
+        raise InputError("cohort", "the list of data sets is empty", "name at least one folder")
+    manifests = tuple(load_manifest(file) for file in files)
+    seen: dict[str, Path] = {}
+    for manifest in manifests:
+        if manifest.name in seen:
+            problem = f"has the same name '{manifest.name}' as {seen[manifest.name]}"
+            raise InputError(manifest.folder, problem, f"change 'name' in one {MANIFEST_NAME}, or name the folder once")
+        seen[manifest.name] = manifest.folder
+    ungrouped = [manifest.name for manifest in manifests if not manifest.has_groups]
+    if ungrouped:
+        logger.info("%s: no row has 'patient', so each case counts as its own patient", ", ".join(ungrouped))
+    return Cohort(manifests)
+
+
+def write_manifest(manifest: Manifest, path: str | os.PathLike[str]) -> Path:
+    """Write a manifest that `load_manifest` reads back; the file is replaced as a whole.
+
+    Args:
+        manifest: what to write. Paths are written relative to the file's folder where the images lie inside it.
+        path: the file, or the folder in which ``dataset.json`` is written.
+
+    Returns:
+        The file written.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    path = Path(path).expanduser().absolute()
+    file = path / MANIFEST_NAME if path.is_dir() else path
+    content = {
+        "name": manifest.name,
+        "reference": manifest.reference,
+        "licence": manifest.licence,
+        "modality": {str(index): name for index, name in enumerate(manifest.modalities)},
+        "labels": {str(value): name for value, name in sorted(manifest.label_names.items())},
+        "numTraining": len(manifest.cases),
+        "numTest": len(manifest.test_cases),
+        "training": [format_row(case, file.parent, manifest.has_groups) for case in manifest.cases],
+        "test": [format_row(case, file.parent, manifest.has_groups) for case in manifest.test_cases],
+    }
+    temporary = file.with_name(f".{file.name}.tmp{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(file)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise InputError(file, f"cannot be written ({error.strerror})", "name a folder that you may write to") from None
+    return file
+
+
+def parse_label_names(labels: object, culprit: object) -> dict[int, str]:
+    """Turn ``{"0": "background", "1": "liver"}`` into numbers and names.
+
+    Raises:
+        InputError: naming ``culprit`` unless the keys are whole numbers with 0 among them and the names differ.
+    """
+    remedy = 'write {"0": "background", "1": "name", ...}, each name once'
+    if not isinstance(labels, dict):
+        raise InputError(culprit, f"'labels' is {labels!r}", remedy)
+    if not all(str(key).isdecimal() and isinstance(name, str) and name for key, name in labels.items()):
+        raise InputError(culprit, f"'labels' is {labels!r}, not whole numbers with names", remedy)
+    names = {int(key): name for key, name in labels.items()}
+    if 0 not in names or len(set(names.values())) < len(labels):
+        raise InputError(culprit, f"'labels' lacks 0 or has a number or name twice: {labels!r}", remedy)
+    return dict(sorted(names.items()))
+
+
+def _refuse_duplicates(file: Path, parts: Mapping[str, list[Case]]) -> None:
+    ids: dict[str, str] = {}
+    images: dict[str, str] = {}
+    for part, cases in parts.items():
+        for index, case in enumerate(cases):
+            row = f"{part}[{index}]"
+            # the same file name in two folders is common, so the remedy names "id"
+            if case.id in ids:
+                problem = f"has the same id '{case.id}' as {ids[case.id]}"
+                raise InputError(f"{file} {row}", problem, "remove one row, or give them different 'id'")
+            ids[case.id] = row
+            for image in map(os.path.normpath, case.image):
+                if image in images:
+                    raise InputError(f"{file} {row}", f"has the same image as {images[image]}: {image}", "remove one")
+                images[image] = row
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise InputError(file, f"has the key '{key}' twice", "keep one")
+        return dict(pairs)
+
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=without_duplicates)
+    except UnicodeDecodeError:
+        raise InputError(file, "is not text", "give a JSON file") from None
+    except json.JSONDecodeError as error:
+        raise InputError(file, f"is not JSON: {error.msg} in line {error.lineno}", "correct that line") from None
+    except OSError as error:
+        raise InputError(file, f"cannot be read ({error.strerror})", "check its permissions") from None
+    if not isinstance(content, dict):
+        raise InputError(file, f"holds a {type(content).__name__}", "give an object with 'labels' and 'training'")
+    return content
+
+
+def _no_manifest(path: Path) -> InputError:
+    if not path.exists():
+        return InputError(path, "no such file or folder", "check the path")
+    # imported here because layouts make manifests
+    from mtmed.data.layout import known_layouts
+
+    names = ", ".join(known_layouts()) or "none found"
+    remedy = f"write one with 'mtmed manifest LAYOUT {path}' (known layouts: {names}; a path to your own works too)"
+    return InputError(path, f"has no {MANIFEST_NAME}", remedy)

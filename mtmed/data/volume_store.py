@@ -1,0 +1,303 @@
+"""Deterministic preprocessing, done once per case and kept on disk.
+
+An entry is keyed by what the transforms compute and by the identity of the source files, so that a changed parameter,
+a new version or a replaced file can never return old voxels. Entries are built by threads, each under its own lock, in
+a temporary folder that is renamed when whole.
+"""
+
+import copy
+import errno
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from monai.transforms import MapTransform
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from mtmed.data.case import Case
+from mtmed.data.distance import boundary_distance
+from mtmed.data.fingerprint import fingerprint
+from mtmed.data.volumes import (
+    DATA_NAME,
+    RECORD_NAME,
+    ArrayPlace,
+    Record,
+    Volume,
+    Volumes,
+    open_arrays,
+    sampled_checksum,
+)
+from mtmed.errors import InputError
+
+__all__ = ["Volume", "VolumeStore", "Volumes"]
+
+_FORMAT = 1
+_TABLE_ROWS = 20_000
+_TEMPORARY = "building-"
+
+
+class VolumeStore:
+    """A folder of prepared volumes.
+
+    Images are kept as uint16 with one linear scale per channel (rounding at most 1/131070 of the channel's range),
+    labels as uint8 or int16, with tables of voxel coordinates per class.
+
+    Args:
+        folder: where the entries are kept; may be shared by processes and cohorts.
+        transforms: MONAI dictionary transforms on the keys ``image`` and ``label``, beginning with the one that loads
+            (`mtmed.transforms.LoadVolumed`). Random transforms are refused.
+        distance: also keep `mtmed.data.distance.boundary_distance` of the label.
+
+    Raises:
+        InputError: a transform is random or cannot be fingerprinted.
+    """
+
+    def __init__(
+        self, folder: str | Path, *, transforms: Sequence[Callable[[Any], Any]], distance: bool = False
+    ) -> None:
+        self.folder = Path(folder).expanduser().absolute()
+        self.transforms = tuple(transforms)
+        self.distance = distance
+        self._chain = fingerprint([_FORMAT, distance, list(self.transforms)])
+
+    def key(self, case: Case) -> str:
+        """Name of a case's entry: SHA-256 of transforms and of path, size and time stamp of its files."""
+        files = [*case.image, *([case.label] if case.label else [])]
+        identity: list[Any] = [self._chain, len(case.image)]
+        for name in files:
+            try:
+                status = os.stat(name)
+            except OSError as error:
+                raise InputError(name, f"cannot be read ({error.strerror})", "correct the data list") from error
+            identity.append([os.path.abspath(name), status.st_size, status.st_mtime_ns])
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
+
+    def build(self, cases: Sequence[Case], *, workers: int | None = None) -> Volumes:
+        """Prepare the cases that are not in the store yet and open all.
+
+        Args:
+            cases: the cohort; unlabelled cases pass the transforms without the key ``label``.
+            workers: threads; by default one per available core.
+
+        Raises:
+            InputError: a case cannot be prepared (all such cases are named), or there is no space left.
+        """
+        try:
+            (self.folder / "locks").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(self.folder, f"cannot be created ({error.strerror})", "choose another folder") from error
+        self._sweep()
+        found: dict[int, tuple[Path, Record]] = {}
+        missing: dict[int, Path] = {}
+        errors: list[InputError] = []
+        for index, case in enumerate(cases):
+            try:
+                entry = self.folder / self.key(case)
+            except InputError as error:
+                errors.append(error)
+                continue
+            record = _valid_record(entry)
+            if record:
+                found[index] = entry, record
+            else:
+                missing[index] = entry
+        threads = max(1, min(workers or len(os.sched_getaffinity(0)), len(missing)))
+        torch_threads = torch.get_num_threads()
+        if missing:
+            torch.set_num_threads(max(1, torch_threads // threads))
+        executor = ThreadPoolExecutor(threads)
+        try:
+            jobs = {executor.submit(self._prepare, cases[i], entry): i for i, entry in missing.items()}
+            bar = tqdm(
+                as_completed(jobs),
+                "Preparing volumes",
+                len(jobs),
+                disable=not (jobs and sys.stderr.isatty()),
+                leave=False,
+            )
+            for job in bar:
+                try:
+                    found[jobs[job]] = missing[jobs[job]], job.result()
+                except InputError as error:
+                    errors.append(error)
+                    if error.problem.startswith("no space left"):
+                        raise
+        finally:
+            executor.shutdown(cancel_futures=True)
+            torch.set_num_threads(torch_threads)
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            lines = "".join(f"\n  {error}" for error in errors)
+            culprit = f"{len(errors)} of {len(cases)} cases"
+            raise InputError(culprit, f"cannot be prepared:{lines}\n", "mend these files or leave them out")
+        return Volumes([(case, *found[index]) for index, case in enumerate(cases)])
+
+    def _sweep(self) -> None:
+        """Remove what dead builds left: a temporary folder whose lock nobody holds."""
+        for left in self.folder.glob(f"{_TEMPORARY}*"):
+            try:
+                with FileLock(self.folder / "locks" / left.name.removeprefix(_TEMPORARY), timeout=0):
+                    shutil.rmtree(left, ignore_errors=True)
+            except Timeout:
+                continue
+
+    def _prepare(self, case: Case, entry: Path) -> Record:
+        temporary = self.folder / f"{_TEMPORARY}{entry.name}"
+        try:
+            with FileLock(self.folder / "locks" / entry.name):
+                record = _valid_record(entry)
+                if record:
+                    return record
+                image, label, affine = self._transform(case)
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir()
+                try:
+                    record = _write(temporary, case, image, label, affine, self.distance)
+                    shutil.rmtree(entry, ignore_errors=True)
+                    os.replace(temporary, entry)
+                finally:
+                    shutil.rmtree(temporary, ignore_errors=True)
+                open_arrays.cache_clear()
+                return record
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise InputError(self.folder, "no space left", "free some space and run again") from error
+            raise InputError(case.image[0], f"cannot be prepared ({error})", "check file and folder") from error
+
+    def _transform(self, case: Case) -> tuple[torch.Tensor, NDArray[Any] | None, NDArray[np.float64]]:
+        data: dict[Any, Any] = {"image": case.image[0] if len(case.image) == 1 else list(case.image)}
+        if case.label:
+            data["label"] = case.label
+        loaded = False
+        for shared in self.transforms:
+            transform = copy.deepcopy(shared)  # readers keep state
+            if not case.label and isinstance(transform, MapTransform):
+                transform.allow_missing_keys = True
+            try:
+                data = transform(data)
+            except MemoryError as error:
+                raise InputError(case.image[0], "does not fit into memory", "use fewer workers") from error
+            except Exception as error:
+                known = _input_error(error)
+                if known:
+                    raise known from error
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+                problem = f"{type(transform).__name__} failed ({reason})"
+                raise InputError(case.image[0], problem, "check the file and the preprocessing") from error
+            if not loaded and isinstance(data["image"], torch.Tensor):
+                loaded = True  # checked here as well: a window would clip infinity, resampling would spread NaN
+                _check_finite(case, data["image"])
+        image = torch.as_tensor(data["image"])
+        affine = getattr(image, "affine", torch.eye(image.ndim))
+        image = (image.as_tensor() if hasattr(image, "as_tensor") else image).to(torch.float32)
+        if image.ndim not in (3, 4):
+            raise InputError(case.image[0], f"has shape {tuple(image.shape)} after preprocessing", "expected C H W D")
+        label = None
+        if case.label:
+            label = _integers(case.label, torch.as_tensor(data["label"]))
+            if label.shape != tuple(image.shape[1:]):
+                problem = f"has shape {label.shape} after preprocessing, its image has {tuple(image.shape[1:])}"
+                raise InputError(case.label, problem, "give both the same grid and one label channel")
+        return image, label, np.asarray(affine, np.float64)
+
+
+def _valid_record(entry: Path) -> Record | None:
+    try:
+        record = Record.parse((entry / RECORD_NAME).read_text())
+        data = entry / DATA_NAME
+        whole = data.stat().st_size == record.size and sampled_checksum(data) == record.checksum
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record if whole else None
+
+
+def _input_error(error: BaseException | None) -> InputError | None:
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _integers(path: str, label: torch.Tensor) -> NDArray[Any]:
+    values = (label.as_tensor() if hasattr(label, "as_tensor") else label).numpy()
+    values = values[0] if values.shape[0] == 1 else values
+    lowest, highest = values.min(), values.max()
+    if not (lowest >= 0 and highest <= np.iinfo(np.int16).max):
+        raise InputError(path, f"label values span {lowest:g} to {highest:g}, allowed are 0 to 32767", "map its labels")
+    whole = values.astype(np.uint8 if highest <= 255 else np.int16)
+    if values.dtype.kind == "f" and not np.array_equal(whole, values):
+        odd = float(values[whole != values].flat[0])
+        raise InputError(path, f"holds the label value {odd:g}", "label values must be whole numbers")
+    return np.ascontiguousarray(whole)
+
+
+def _check_finite(case: Case, image: torch.Tensor) -> list[tuple[float, float]]:
+    """Lowest and highest voxel of each channel, which must be finite."""
+    extremes = []
+    for channel, voxels in enumerate(image.as_tensor() if hasattr(image, "as_tensor") else image):
+        low, high = (float(value) for value in torch.aminmax(voxels))
+        if not np.isfinite(high - low):
+            bad = int((~torch.isfinite(voxels)).sum())
+            name = case.image[channel if len(case.image) == len(image) else 0]
+            raise InputError(name, f"{bad} voxels are NaN or infinite", "repair the image or leave the case out")
+        extremes.append((low, high))
+    return extremes
+
+
+def _write(
+    folder: Path,
+    case: Case,
+    image: torch.Tensor,
+    label: NDArray[Any] | None,
+    affine: NDArray[np.float64],
+    distance: bool,
+) -> Record:
+    slopes, intercepts = [], []
+    stored = np.empty(tuple(image.shape), np.uint16)
+    for channel, (low, high) in enumerate(_check_finite(case, image)):
+        voxels = image[channel]
+        slope = (high - low) / 65535 or 1.0
+        np.copyto(stored[channel], (voxels - low).mul_(1 / slope).round_().clamp_(0, 65535).numpy(), casting="unsafe")
+        slopes.append(slope)
+        intercepts.append(low)
+    arrays: dict[str, NDArray[Any]] = {"image": stored}
+    classes: tuple[int, ...] = ()
+    if label is not None:
+        arrays["label"] = label
+        if distance:
+            arrays["distance"] = boundary_distance(label)
+        classes = tuple(int(value) for value in np.flatnonzero(np.bincount(label.ravel())))
+        arrays |= {f"class {value}": _table(label == value) for value in classes}
+        arrays["foreground"] = _table(label > 0)
+    places: dict[str, ArrayPlace] = {}
+    data = folder / DATA_NAME
+    with data.open("wb") as stream:
+        for name, array in arrays.items():
+            stream.write(bytes(-stream.tell() % 64))
+            places[name] = ArrayPlace(array.dtype.str, array.shape, stream.tell())
+            stream.write(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+        stream.flush()
+        os.fsync(stream.fileno())
+    size, checksum = data.stat().st_size, sampled_checksum(data)
+    record = Record(places, affine.tolist(), slopes, intercepts, classes, size, checksum)
+    (folder / RECORD_NAME).write_text(record.text())
+    return record
+
+
+def _table(mask: NDArray[np.bool_]) -> NDArray[np.int16]:
+    places = np.flatnonzero(mask)
+    if len(places) > _TABLE_ROWS:
+        # a fixed key: the table is part of the entry, not of a run
+        generator = np.random.Generator(np.random.Philox(key=len(places)))
+        places = places[np.sort(generator.choice(len(places), _TABLE_ROWS, replace=False, shuffle=False))]
+    return np.stack(np.unravel_index(places, mask.shape), axis=-1).astype(np.int16)

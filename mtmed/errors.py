@@ -1,0 +1,31 @@
+"""The one exception for what a user can mend: bad data, bad options, a damaged or foreign checkpoint."""
+
+__all__ = ["InputError"]
+
+
+class InputError(ValueError):
+    """A file, key or option that cannot be used.
+
+    The message is one line that names the culprit, says what is wrong and what to do. The command lines print that
+    line alone, without a traceback (see `mtmed.bundle.messages`).
+
+    Args:
+        culprit: file, case, key or option at fault.
+        problem: what is wrong with it: what was found and what is allowed.
+        remedy: what the user can do.
+
+    Example::
+
+        >>> str(InputError("liver_3.nii.gz", "gzip data ends early", "copy the file again"))
+        'liver_3.nii.gz: gzip data ends early; copy the file again'
+    """
+
+    def __init__(self, culprit: object, problem: str, remedy: str) -> None:
+        self.culprit = str(culprit)
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{culprit}: {problem}; {remedy}")
+
+    def __reduce__(self) -> tuple[type["InputError"], tuple[str, str, str]]:
+        # loader workers send exceptions through pickle
+        return type(self), (self.culprit, self.problem, self.remedy)

@@ -1,0 +1,9 @@
+"""What happens around training: resume, pictures, progress."""
+
+from mtmed.handlers.checkpoint import Checkpoint
+from mtmed.handlers.history import LossHistory
+from mtmed.handlers.progress import Progress
+from mtmed.handlers.tensorboard import TensorBoardLog
+from mtmed.handlers.weights_writer import BestModelWriter, EncoderWriter
+
+__all__ = ["BestModelWriter", "Checkpoint", "EncoderWriter", "LossHistory", "Progress", "TensorBoardLog"]

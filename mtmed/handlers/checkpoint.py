@@ -1,0 +1,129 @@
+"""Resume that really resumes."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+import mtmed
+from mtmed.distributed import rank, world_size
+from mtmed.errors import InputError
+from mtmed.networks.weights import atomic_save, load_checkpoint
+
+__all__ = ["Checkpoint"]
+
+logger = logging.getLogger(__name__)
+
+
+class Checkpoint:
+    """Saves all that a run is at the end of its epochs, and continues from it when the same command is given again.
+
+    Saved are model, optimiser, scheduler, scaler, weighting, step and best metric, after every other handler of the
+    epoch has run, by one process, to a temporary name that is flushed and renamed: a run killed at any moment leaves
+    the last whole checkpoint. Random states need no saving, because every random choice is a function of seed and step.
+
+    Args:
+        path: file of the checkpoint.
+        model: what is trained.
+        optimizer: its optimiser.
+        lr_scheduler: its scheduler, if it has one.
+        evaluator: validation engine, whose best metric must survive.
+        epoch_interval: epochs between checkpoints; the last epoch is always saved.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str | Path,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+        evaluator: Engine | None = None,
+        epoch_interval: int = 1,
+    ) -> None:
+        if epoch_interval < 1:
+            raise InputError("epoch_interval", f"is {epoch_interval}", "give 1 or more")
+        self.path = Path(path)
+        self.model = model
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.evaluator = evaluator
+        self.epoch_interval = epoch_interval
+
+    def attach(self, engine: Engine) -> None:
+        """Load when the engine starts; save after all other handlers of each epoch."""
+        engine.add_event_handler(Events.STARTED, self._start)
+
+    def _start(self, engine: Any) -> None:
+        if self.path.is_file():
+            self._load(engine)
+        if not engine.has_event_handler(self._save):
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+
+    def _parts(self, engine: Any) -> dict[str, Any]:
+        parts = {
+            "model": engine.multi_task_model,
+            "optimizer": self.optimizer,
+            "weighting": engine.weighting,
+            "lr_scheduler": self.lr_scheduler,
+            "scaler": engine.scaler,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def _save(self, engine: Any) -> None:
+        state = engine.state
+        due = state.epoch % self.epoch_interval == 0 or state.epoch == state.max_epochs
+        if not due or rank() != 0:
+            return
+        content = {name: part.state_dict() for name, part in self._parts(engine).items()}
+        content["iteration"] = state.iteration
+        content["epoch"] = state.epoch
+        content["circumstances"] = _circumstances()
+        if self.evaluator is not None:
+            best = self.evaluator.state
+            content["best_metric"] = float(best.best_metric)
+            content["best_metric_epoch"] = int(best.best_metric_epoch)
+        atomic_save(content, self.path)
+
+    def _load(self, engine: Any) -> None:
+        content = load_checkpoint(self.path)
+        parts = self._parts(engine)
+        missing = sorted(set(parts) - set(content))
+        if missing:
+            raise InputError(self.path, f"holds no {missing[0]}", "start over with --new true")
+        try:
+            for name, part in parts.items():
+                part.load_state_dict(content[name])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise InputError(
+                self.path, "belongs to another network or optimiser", "use another output_dir or --new true"
+            ) from error
+        if content["iteration"] % engine.state.epoch_length:
+            raise InputError(
+                "epoch_length",
+                f"is {engine.state.epoch_length}, but the run stopped at iteration {content['iteration']}",
+                "keep the old value or start over with --new true",
+            )
+        engine.state.iteration = content["iteration"]
+        engine.state.epoch = content["iteration"] // engine.state.epoch_length
+        if self.evaluator is not None and "best_metric" in content:
+            self.evaluator.state.best_metric = content["best_metric"]
+            self.evaluator.state.best_metric_epoch = content["best_metric_epoch"]
+        logger.info("Continuing at epoch %d from %s", engine.state.epoch + 1, self.path)
+        now, then = _circumstances(), content["circumstances"]
+        changed = [f"{key} {then.get(key)} -> {now[key]}" for key in now if now[key] != then.get(key)]
+        if changed:
+            logger.info("Not bit-identical to an uninterrupted run, because these changed: %s", ", ".join(changed))
+
+
+def _circumstances() -> dict[str, Any]:
+    """What two runs must share to be bit-identical."""
+    return {
+        "threads": torch.get_num_threads(),
+        "world_size": world_size(),
+        "torch": str(torch.__version__),
+        "mtmed": mtmed.__version__,
+    }

@@ -1,0 +1,70 @@
+"""Every loss of every iteration as a table."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from mtmed.distributed import rank
+
+__all__ = ["LossHistory"]
+
+
+class LossHistory:
+    """Writes ``iteration, loss, <each loss by name>, learning_rate`` to a CSV file.
+
+    Numbers are written so that reading them gives the same bits. A resumed run cuts the file back to its checkpoint.
+
+    Args:
+        path: the CSV file.
+    """
+
+    def __init__(self, *, path: str | Path) -> None:
+        self.path = Path(path)
+        self._rows: list[dict[str, float]] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer, after the checkpoint handler."""
+        if rank() == 0:
+            engine.add_event_handler(Events.STARTED, self._cut_back)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _cut_back(self, engine: Any) -> None:
+        self._rows = []
+        if not self.path.is_file():
+            return
+        with open(self.path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        kept = [row for row in rows if int(row["iteration"]) <= engine.state.iteration]
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        with open(temporary, "w", newline="") as file:
+            if kept:
+                writer = csv.DictWriter(file, fieldnames=list(kept[0]))
+                writer.writeheader()
+                writer.writerows(kept)
+        os.replace(temporary, self.path)
+
+    def _add(self, engine: Any) -> None:
+        output = engine.state.output
+        losses = {name: float(value) for name, value in output["losses"].items()}
+        self._rows.append(
+            {
+                "iteration": engine.state.iteration,
+                "loss": output["loss"],
+                **losses,
+                "learning_rate": output["learning_rate"],
+            }
+        )
+
+    def _write(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = not self.path.is_file() or self.path.stat().st_size == 0
+        with open(self.path, "a", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(self._rows[0]))
+            if fresh:
+                writer.writeheader()
+            writer.writerows(self._rows)
+        self._rows = []

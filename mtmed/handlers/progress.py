@@ -1,0 +1,70 @@
+"""What a user sees while a run goes on."""
+
+import logging
+import sys
+import time
+from datetime import timedelta
+from typing import Any
+
+from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar
+
+from mtmed.distributed import rank
+
+__all__ = ["Progress"]
+
+logger = logging.getLogger(__name__)
+
+
+class Progress:
+    """A progress bar with the time left on a terminal, one line per epoch otherwise, and what to do next at the end.
+
+    Args:
+        evaluator: validation engine, whose metrics belong in the line.
+        next_step: text that the run ends with.
+    """
+
+    def __init__(self, *, evaluator: Engine | None = None, next_step: str = "") -> None:
+        self.evaluator = evaluator
+        self.next_step = next_step
+        self._sums: dict[str, float] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer; other processes than the first stay silent."""
+        if rank() != 0:
+            return
+        if sys.stderr.isatty():
+            bar = ProgressBar(persist=True, desc="epoch")
+            bar.attach(engine, output_transform=lambda output: {"loss": output["loss"]})
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        # attached when the engine starts, so that the line comes after the epoch's validation
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _start(self, engine: Any) -> None:
+        self._started, self._first_epoch = time.monotonic(), engine.state.epoch
+        self._sums = {}
+        if not engine.has_event_handler(self._report):
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
+
+    def _add(self, engine: Any) -> None:
+        output = engine.state.output
+        for name, value in {"loss": output["loss"], **output["losses"]}.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+
+    def _report(self, engine: Any) -> None:
+        state = engine.state
+        losses = {name: value / state.epoch_length for name, value in self._sums.items()}
+        self._sums = {}
+        done, left = state.epoch - self._first_epoch, state.max_epochs - state.epoch
+        seconds_left = (time.monotonic() - self._started) / done * left
+        text = " ".join(f"{name} {value:.4g}" for name, value in losses.items())
+        if self.evaluator is not None and self.evaluator.state.metrics:
+            metrics = self.evaluator.state.metrics
+            text += " | " + " ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name == "mean_dice")
+        remaining = str(timedelta(seconds=round(seconds_left)))
+        logger.info("epoch %d/%d  %s  (%s left)", state.epoch, state.max_epochs, text, remaining)
+
+    def _finish(self, engine: Any) -> None:
+        if self.next_step and engine.state.epoch >= engine.state.max_epochs:
+            logger.info("%s", self.next_step)

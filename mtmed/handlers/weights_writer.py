@@ -1,0 +1,64 @@
+"""Weights files while training: the best network, the last encoder."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from torch import nn
+
+from mtmed.distributed import rank
+from mtmed.networks.weights import save_encoder, save_network
+
+__all__ = ["BestModelWriter", "EncoderWriter"]
+
+logger = logging.getLogger(__name__)
+
+
+class BestModelWriter:
+    """Writes the network whenever the evaluator's key metric is the best so far.
+
+    Attach it to the evaluator; by then the evaluator has compared its metric.
+
+    Args:
+        path: weights file.
+        network: the network that is validated.
+        settings: what is needed to feed the network again.
+    """
+
+    def __init__(self, *, path: str | Path, network: nn.Module, settings: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.network = network
+        self.settings = dict(settings)
+
+    def attach(self, engine: Engine) -> None:
+        """Write at the end of each validation that was the best."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _write(self, engine: Any) -> None:
+        if rank() == 0 and engine.state.best_metric_epoch == engine.state.epoch:
+            save_network(self.path, self.network, self.settings)
+
+
+class EncoderWriter:
+    """Writes the encoder at the end of each epoch, so that the last one is what pre-training hands on.
+
+    Args:
+        path: weights file.
+        network: the network that is pre-trained.
+        settings: what is needed to feed the network again.
+    """
+
+    def __init__(self, *, path: str | Path, network: nn.Module, settings: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.network = network
+        self.settings = dict(settings)
+
+    def attach(self, engine: Engine) -> None:
+        """Write at the end of each epoch."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _write(self) -> None:
+        if rank() == 0:
+            save_encoder(self.path, self.network, self.settings)

@@ -1,0 +1,32 @@
+"""Encoder-decoders, projectors and their weights files; no losses, no images."""
+
+from mtmed.networks.definition import build_network, network_definition
+from mtmed.networks.unetr import UNETR
+from mtmed.networks.weights import (
+    TransferReport,
+    atomic_save,
+    carried,
+    load_checkpoint,
+    load_network,
+    load_weights,
+    save_encoder,
+    save_network,
+    sha256_of,
+    transfer_encoder,
+)
+
+__all__ = [
+    "UNETR",
+    "TransferReport",
+    "atomic_save",
+    "build_network",
+    "carried",
+    "load_checkpoint",
+    "load_network",
+    "load_weights",
+    "network_definition",
+    "save_encoder",
+    "save_network",
+    "sha256_of",
+    "transfer_encoder",
+]

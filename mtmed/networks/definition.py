@@ -1,0 +1,76 @@
+"""A network's literal definition: which class, with which plain values.
+
+The definition travels in every checkpoint, so that fine-tuning, inference and export rebuild exactly the network that
+was trained. It is data, not a program: only network classes may be named in it, and only plain values may be arguments.
+"""
+
+from collections.abc import Mapping
+from pydoc import locate
+from typing import Any
+
+from torch import nn
+
+from mtmed.errors import InputError
+
+__all__ = ["build_network", "network_definition"]
+
+_ALLOWED_PACKAGES = ("mtmed.networks.", "monai.networks.nets.")
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _plain_copy(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain_copy(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain_copy(item) for key, item in value.items()}
+    return value
+
+
+def build_network(definition: Mapping[str, Any], *, source: str = "network_def") -> nn.Module:
+    """Build a network from its literal definition and let it remember it.
+
+    Args:
+        definition: ``{"_target_": "mtmed.networks.UNETR", argument: plain value, ...}``.
+        source: file or key the definition comes from, for messages.
+
+    Raises:
+        InputError: if the class is not a network of mtmed or MONAI, an argument is not a plain value, or the class does
+            not accept the arguments.
+    """
+    arguments = {key: value for key, value in definition.items() if not (key.startswith("_") and key.endswith("_"))}
+    target = definition.get("_target_", "")
+    network_class = locate(target) if isinstance(target, str) and target.startswith(_ALLOWED_PACKAGES) else None
+    if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
+        allowed = " or ".join(f"{package}*" for package in _ALLOWED_PACKAGES)
+        raise InputError(source, f"_target_ is {target!r}, which is not a network ({allowed})", "name a network class")
+    for key, value in arguments.items():
+        if not _is_plain(value):
+            raise InputError(source, f"{key} is {value!r}", "give plain numbers, strings, lists or null")
+    try:
+        network = network_class(**arguments)
+    except (TypeError, ValueError) as error:
+        raise InputError(source, str(error), f"correct the arguments of {target}") from error
+    # past nn.Module's attribute machinery, so that scripting and state_dict do not see it
+    object.__setattr__(network, "definition", {"_target_": target, **_plain_copy(arguments)})
+    return network
+
+
+def network_definition(network: nn.Module) -> dict[str, Any]:
+    """Definition of a network made by `build_network`.
+
+    Raises:
+        InputError: if the network was made in another way and so does not know its definition.
+    """
+    definition = getattr(network, "definition", None)
+    if definition is None:
+        raise InputError(
+            type(network).__name__, "does not know its definition", "make it with mtmed.networks.build_network"
+        )
+    return dict(definition)

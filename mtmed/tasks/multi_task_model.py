@@ -1,0 +1,119 @@
+"""A network and the tasks that teach it, called once per step."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mtmed.errors import InputError
+from mtmed.tasks.task import StepContext, Task, View, ViewFeatures
+
+__all__ = ["MultiTaskModel"]
+
+_DEPTH = {"encoded": 0, "decoded": 1, "logits": 2}
+
+
+class MultiTaskModel(nn.Module):
+    """Encodes each view once, decodes what a task wants decoded, and asks every task for its losses.
+
+    One call per step, so that it can be wrapped in ``DistributedDataParallel``. Parts of the network that no task
+    reaches get no gradient and are frozen. Views go through the network together unless a layer uses statistics of the
+    batch, whose features would then depend on which views share the pass.
+
+    Args:
+        network: encoder-decoder with ``encode``, ``decode`` and ``head``.
+        tasks: the learning signals by name.
+
+    Raises:
+        InputError: if there is no task.
+    """
+
+    def __init__(self, *, network: nn.Module, tasks: Mapping[str, Task]) -> None:
+        super().__init__()
+        if not tasks:
+            raise InputError("tasks", "there is none", "name at least one loss")
+        self.network = network
+        self.tasks = nn.ModuleDict(tasks)
+        for task in tasks.values():
+            task.setup(network)
+        self._depth_of_view: dict[str, int] = {}
+        for task in tasks.values():
+            for view in task.views:
+                self._depth_of_view[view] = max(self._depth_of_view.get(view, 0), _DEPTH[task.needs])
+        self._freeze_unreached(max(self._depth_of_view.values()))
+        self._share_pass = not any(isinstance(module, _BatchNorm) for module in network.modules())
+
+    def _freeze_unreached(self, depth: int) -> None:
+        network: Any = self.network
+        unreached = (() if depth >= 1 else tuple(network.decoder_prefixes)) + (
+            () if depth >= 2 else tuple(network.head_prefixes)
+        )
+        for name, parameter in network.named_parameters():
+            if unreached and name.startswith(unreached):
+                parameter.requires_grad = False
+
+    def _features(self, image: Tensor, depth: int) -> ViewFeatures:
+        network: Any = self.network
+        encoded = network.encode(image)
+        decoded = network.decode(encoded) if depth >= 1 else None
+        logits = network.head(decoded) if depth >= 2 else None
+        return ViewFeatures(encoded, decoded, logits)
+
+    def _shared_features(self, views: Mapping[str, View]) -> dict[str, ViewFeatures]:
+        """All views in one pass; the ones to be decoded come first, so that they are a slice of the batch."""
+        names = sorted(self._depth_of_view, key=lambda name: -self._depth_of_view[name])
+        network: Any = self.network
+        sizes = [views[name]["image"].shape[0] for name in names]
+        encoded = network.encode(torch.cat([views[name]["image"] for name in names]))
+
+        def reaching(depth: int) -> int:
+            return sum(size for name, size in zip(names, sizes, strict=True) if self._depth_of_view[name] >= depth)
+
+        decoded = network.decode([level[: reaching(1)] for level in encoded]) if reaching(1) else None
+        logits = network.head(decoded[: reaching(2)]) if decoded is not None and reaching(2) else None
+        features, start = {}, 0
+        for name, size in zip(names, sizes, strict=True):
+            part, depth = slice(start, start + size), self._depth_of_view[name]
+            features[name] = ViewFeatures(
+                [level[part] for level in encoded],
+                decoded[part] if decoded is not None and depth >= 1 else None,
+                logits[part] if logits is not None and depth >= 2 else None,
+            )
+            start += size
+        return features
+
+    def forward(self, views: Mapping[str, View], context: StepContext) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Named losses and named outputs of one step.
+
+        Args:
+            views: every view that a task names.
+            context: where in the run this is.
+
+        Raises:
+            InputError: if a task names a view that is not there, or two tasks name a loss alike.
+        """
+        missing = sorted(set(self._depth_of_view) - set(views))
+        if missing:
+            raise InputError("views", f"a task reads {missing[0]!r}, there are {sorted(views)}", "declare the view")
+        shapes = {views[name]["image"].shape[1:] for name in self._depth_of_view}
+        if self._share_pass and len(shapes) == 1:
+            features = self._shared_features(views)
+        else:
+            features = {n: self._features(views[n]["image"], d) for n, d in self._depth_of_view.items()}
+        losses: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
+        for name, task in self.tasks.items():
+            result = task(features, views, context)
+            doubled = losses.keys() & result.losses.keys()
+            if doubled:
+                raise InputError(f"tasks::{name}", f"loss {doubled.pop()!r} is named by two tasks", "rename one task")
+            losses.update(result.losses)
+            outputs.update(result.outputs)
+        return losses, outputs
+
+    def after_step(self, step: int) -> None:
+        """Let every task update what is not learnt by gradient."""
+        for task in self.tasks.values():
+            task.after_step(step)  # type: ignore[operator]

@@ -1,0 +1,79 @@
+"""One folder per run, found again by the same command."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mtmed.bundle.messages import mendable
+from mtmed.networks import build_network, save_encoder
+
+RunToy = Callable[..., list[Any]]
+
+
+def test_device_and_length_do_not_change_the_folder(run_toy: RunToy) -> None:
+    assert run_toy()[0] == run_toy(epochs=7, device="cuda")[0]
+
+
+def test_another_setting_gets_another_folder(run_toy: RunToy) -> None:
+    assert run_toy()[0] != run_toy(width=48)[0]
+
+
+def test_the_executed_config_and_the_log_lie_in_the_folder(run_toy: RunToy) -> None:
+    folder = Path(run_toy(epochs=3)[0])
+    assert '"epochs": 3' in (folder / "config.json").read_text()
+    assert "Run folder" in (folder / "log.txt").read_text()
+
+
+def test_a_finished_run_stops_with_status_0_and_a_longer_one_goes_on(run_toy: RunToy) -> None:
+    folder = Path(run_toy()[0])
+    torch.save({"iteration": 2}, folder / "checkpoint.pt")
+    with pytest.raises(SystemExit) as caught:
+        run_toy()
+    assert caught.value.code == 0
+    assert run_toy(epochs=3)[0] == str(folder)
+
+
+def test_new_renames_the_earlier_run(run_toy: RunToy) -> None:
+    folder = Path(run_toy()[0])
+    torch.save({"iteration": 2}, folder / "checkpoint.pt")
+    assert run_toy(new=True)[0] == str(folder)
+    assert not (folder / "checkpoint.pt").exists()
+    assert (folder.with_name(folder.name + ".old-1") / "checkpoint.pt").is_file()
+
+
+def test_fragments_of_a_killed_writer_are_swept(run_toy: RunToy) -> None:
+    folder = Path(run_toy()[0])
+    (folder / ".checkpoint.pt.4242.tmp").write_bytes(b"half")
+    run_toy()
+    assert list(folder.glob(".*.tmp")) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(run_toy: RunToy, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RuntimeError) as caught:
+        run_toy(output_dir=str(tmp_path / "file" / "run"))
+    assert "cannot be written" in str(mendable(caught.value))
+
+
+class TestNetwork:
+    def test_the_definition_of_the_checkpoint_wins_over_the_default(self, run_toy: RunToy, tmp_path: Path) -> None:
+        source = self._encoder(run_toy, tmp_path)
+        network = run_toy({"network_def#out_channels": 4}, pretrained=str(source))[1]
+        assert network.definition["hidden_size"] == 48
+        assert network.definition["out_channels"] == 4
+
+    def test_a_scale_asked_for_that_differs_from_the_checkpoint_is_refused(
+        self, run_toy: RunToy, tmp_path: Path
+    ) -> None:
+        source = self._encoder(run_toy, tmp_path)
+        with pytest.raises(RuntimeError) as caught:
+            run_toy({"network_def#feature_size": 16}, pretrained=str(source))
+        assert "network_def::feature_size: is 16" in str(mendable(caught.value))
+
+    def _encoder(self, run_toy: RunToy, tmp_path: Path) -> Path:
+        definition = {**run_toy()[1].definition, "hidden_size": 48}
+        save_encoder(tmp_path / "encoder.pt", build_network(definition), {})
+        return tmp_path / "encoder.pt"

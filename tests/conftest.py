@@ -1,0 +1,14 @@
+"""Fixtures that every test folder shares."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real scans beside the project; tests that ask for it are skipped where it is absent."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no real scans beside the project")
+    return folder
