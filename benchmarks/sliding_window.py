@@ -91,8 +91,8 @@ def memory(size: tuple[int, ...]) -> None:
     voxels = int(np.prod(size))
     share = found["streaming"]["peak"] / found["stock"]["peak"]
     rows = [
-        [name, f"{row['peak'] / 2**20:.0f} MiB", "1" if name == "stock" else f"{share:.3f}", f"{row['seconds']:.1f} s", ""]
-        for name, row in found.items()
+        [name, f"{row['peak'] / 2**20:.0f} MiB", part, f"{row['seconds']:.1f} s", ""]
+        for (name, row), part in zip(found.items(), ("1", f"{share:.3f}"), strict=True)
     ]
     rows[1][-1] = f"{different} of {voxels} labels: {agreement(different / voxels, 1e-6, 'share different')}"
     title = f"Peak memory, {' x '.join(map(str, size))}, {CLASSES} classes, window 96, overlap 0.5, one process each"

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mtmed.zoo import export
+
 if TYPE_CHECKING:
     from mtmed.data.check import CheckReport
     from mtmed.data.manifest import Cohort
@@ -202,6 +204,7 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
 COMMANDS: tuple[Command, ...] = (
     Command("manifest", "write the dataset.json of a public data set", _add_manifest_arguments, _run_manifest),
     Command("check", "find everything that is wrong with a cohort", _add_check_arguments, _run_check),
+    Command("export", "write the Model Zoo's layout of a bundle", export.add_arguments, export.run),
 )
 
 

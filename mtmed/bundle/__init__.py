@@ -4,13 +4,14 @@ from mtmed.bundle.active import active_parser, command_line, literal
 from mtmed.bundle.data_check import check_data
 from mtmed.bundle.network import network
 from mtmed.bundle.options import check_options
-from mtmed.bundle.run_folder import run_folder, start_run
+from mtmed.bundle.run_folder import finish_run, run_folder, start_run
 
 __all__ = [
     "active_parser",
     "check_data",
     "check_options",
     "command_line",
+    "finish_run",
     "literal",
     "network",
     "run_folder",

@@ -17,7 +17,7 @@ from mtmed.distributed import rank
 from mtmed.errors import InputError
 from mtmed.networks.weights import load_checkpoint
 
-__all__ = ["run_folder", "start_run"]
+__all__ = ["finish_run", "run_folder", "start_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,12 @@ def start_run(output_dir: str, *, total_iterations: int | None = None, new: bool
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     logger.info("Run folder: %s", folder)
+
+
+def finish_run(next_step: str) -> None:
+    """Last item of a bundle's ``run``: say what to run next."""
+    if rank() == 0:
+        logger.info("%s", next_step)
 
 
 def _stop_if_finished(folder: Path, total_iterations: int | None, new: bool, next_step: str) -> None:

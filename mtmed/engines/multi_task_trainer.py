@@ -1,5 +1,6 @@
 """The one trainer: batch, views, model, weighting, optimiser."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -109,6 +110,8 @@ class MultiTaskTrainer(Trainer):
             handlers=train_handlers,
             decollate=False,
         )
+        # Ignite's lines on epochs and resuming repeat those of mtmed's handlers
+        self.logger.setLevel(logging.WARNING)
         self.scaler = torch.amp.GradScaler("cuda") if self.dtype == torch.float16 else None
         self.add_event_handler(Events.EPOCH_STARTED, self._start_loader_at_step)
 

@@ -17,16 +17,14 @@ logger = logging.getLogger(__name__)
 
 
 class Progress:
-    """A progress bar with the time left on a terminal, one line per epoch otherwise, and what to do next at the end.
+    """A progress bar with the time left on a terminal, one line per epoch otherwise.
 
     Args:
         evaluator: validation engine, whose metrics belong in the line.
-        next_step: text that the run ends with.
     """
 
-    def __init__(self, *, evaluator: Engine | None = None, next_step: str = "") -> None:
+    def __init__(self, *, evaluator: Engine | None = None) -> None:
         self.evaluator = evaluator
-        self.next_step = next_step
         self._sums: dict[str, float] = {}
 
     def attach(self, engine: Engine) -> None:
@@ -38,12 +36,11 @@ class Progress:
             bar.attach(engine, output_transform=lambda output: {"loss": output["loss"]})
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
-        # attached when the engine starts, so that the line comes after the epoch's validation
-        engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _start(self, engine: Any) -> None:
         self._started, self._first_epoch = time.monotonic(), engine.state.epoch
         self._sums = {}
+        # attached only now, so that the line comes after the epoch's validation
         if not engine.has_event_handler(self._report):
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
@@ -64,7 +61,3 @@ class Progress:
             text += " | " + " ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name == "mean_dice")
         remaining = str(timedelta(seconds=round(seconds_left)))
         logger.info("epoch %d/%d  %s  (%s left)", state.epoch, state.max_epochs, text, remaining)
-
-    def _finish(self, engine: Any) -> None:
-        if self.next_step and engine.state.epoch >= engine.state.max_epochs:
-            logger.info("%s", self.next_step)

@@ -18,16 +18,16 @@ __all__ = ["StreamingArgmaxInferer"]
 _Window = tuple[slice, ...]
 
 
-class StreamingArgmaxInferer(Inferer):  # type: ignore[misc]
+class StreamingArgmaxInferer(Inferer):
     r"""Label map of a whole volume, equal to the argmax of MONAI's ``sliding_window_inference``.
 
     With windows w at places s, logits f and importance map g the label of voxel x is
 
     .. math:: \arg\max_c \sum_{w : x \in s_w} g(x - s_w)\, f_c(w)(x - s_w),
 
-    MONAI's blend without its division by :math:`\sum_w g`, which changes no argmax. The window grid, the importance map
-    and the padding are MONAI's. Windows come in the order of the first axis, so that at any time only one window height
-    of rows (`roi_size[0]`, a ring buffer) has sums: as soon as the next windows start further down, the rows before them
+    MONAI's blend without its division by :math:`\sum_w g`, which changes no argmax. Window grid, importance map and
+    padding are MONAI's. Windows come in the order of the first axis, so that at any time only one window height
+    of rows (`roi_size[0]`, a ring buffer) has sums: once the next windows start further down, the rows before them
     are complete, become labels and are dropped. Memory for logits is ``classes * roi_size[0] * W * D`` in place of
     ``(classes + 1) * H * W * D``. Batches of windows run over the ends of rows, so they are always full.
 
@@ -79,7 +79,7 @@ class StreamingArgmaxInferer(Inferer):  # type: ignore[misc]
         self.foreground_threshold = foreground_threshold
         self.progress = progress
 
-    def __call__(  # type: ignore[override]
+    def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """Compute the label map.
@@ -137,10 +137,8 @@ class StreamingArgmaxInferer(Inferer):  # type: ignore[misc]
             for window, one in zip(batch, logits, strict=True):
                 rows.add(window, one, importance)
         if rows is None:  # no window reaches the foreground threshold
-            labels = torch.zeros((1, *size), dtype=torch.uint8, device=image.device)
-        else:
-            labels = rows.finish()
-        return labels[(slice(None), *original)]
+            rows = _Rows(1, size, roi[0], device, image.device, source)
+        return rows.finish()[(slice(None), *original)]
 
     def _batches(self, image: torch.Tensor, windows: Sequence[_Window]) -> Iterator[list[_Window]]:
         batch: list[_Window] = []

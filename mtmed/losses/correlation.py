@@ -134,9 +134,8 @@ class _Correlation(torch.autograd.Function):
         dtype = _result_dtype(first, second)
         one, two = (tensor.flatten(2) if tensor.dim() > 2 else tensor.unsqueeze(2) for tensor in (first, second))
         channels = first.shape[1]
-        like = {"dtype": torch.float64, "device": first.device}
-        product = torch.zeros(channels, channels, **like)
-        squares = torch.zeros(2, channels, **like)
+        product = torch.zeros(channels, channels, dtype=torch.float64, device=first.device)
+        squares = product.new_zeros(2, channels)
         counts, block_means = [], []
         with torch.autocast(first.device.type, enabled=False):
             # each block is centred by its own means; the means' own spread is added after the loop (Chan et al. 1983)
@@ -150,7 +149,7 @@ class _Correlation(torch.autograd.Function):
                 ).square()
                 counts.append(x.shape[1])
                 block_means.append(torch.stack([x_mean, y_mean]))
-            weights = torch.tensor(counts, **like)[:, None]
+            weights = product.new_tensor(counts)[:, None]
             blocks = torch.stack(block_means).to(torch.float64)  # blocks, 2, C
             totals = all_reduce_sum(torch.cat([(weights[:, None] * blocks).sum(0).flatten(), weights.sum(0)]))
             count = totals[-1]
@@ -160,13 +159,13 @@ class _Correlation(torch.autograd.Function):
             squares += torch.stack([(weights * x_means * x_means).sum(0), (weights * y_means * y_means).sum(0)])
             moments = all_reduce_sum(torch.cat([product, squares])) / count
             x_scale, y_scale = (moments[channels:] + eps).rsqrt()
-            correlation = moments[:channels] * x_scale[:, None] * y_scale
+            correlation: Tensor = moments[:channels] * x_scale[:, None] * y_scale
         ctx.save_for_backward(first, second, correlation, means, x_scale, y_scale, count)
         return correlation
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         first, second, correlation, means, x_scale, y_scale, count = ctx.saved_tensors
         dtype = _result_dtype(first, second)
         gradient = all_reduce_sum(gradient)

@@ -66,10 +66,10 @@ class LabelContrastLoss(nn.Module):
         log_out     mean_i  mean_{j in P(i)} -log( exp s_ij / sum_{k in P(i) or N(i)} exp s_ik )
         printed     -log( sum_{all positive pairs} exp s_ij / sum_{all positive and negative pairs} exp s_ik )
 
-    Means are over the anchors that have a positive. Source: MixCL Eq 6. Read differently from print: both vectors carry
-    the index of the first patch there, while the text compares the two patches; and the one logarithm of two global sums
-    (``"printed"``) leaves anchors without a say of their own, so the default takes it per anchor. ``"log_out"`` is the
-    form of supervised contrast (Khosla et al. 2020).
+    Means are over the anchors that have a positive. Source: MixCL Eq 6. Read differently from print: both vectors
+    carry the index of the first patch there, while the text compares the two patches; and the one logarithm of two
+    global sums (``"printed"``) leaves anchors without a say of their own, so the default takes it per anchor.
+    ``"log_out"`` is the form of supervised contrast (Khosla et al. 2020).
 
     Args:
         temperature: tau, 0.1 in the paper.

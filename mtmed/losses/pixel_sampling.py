@@ -32,9 +32,9 @@ class PixelSample(NamedTuple):
 def boundary_weight(distance: Tensor, *, mu: float = 8.0, epsilon: float = 0.05) -> Tensor:
     """Turn distances to the class boundary into weights for drawing: ``W = 1/2 sqrt(D) exp(-D / mu) + epsilon``.
 
-    W(0) = 0.05, W(1) = 0.49, the maximum 0.66 lies at D = mu / 2 = 4 voxels, W(16) = 0.32. So voxels a little inside the
-    boundary are favoured and the boundary itself is avoided; the paper's "closer to the boundary, higher" holds beyond
-    mu / 2.
+    W(0) = 0.05, W(1) = 0.49, the maximum 0.66 lies at D = mu / 2 = 4 voxels, W(16) = 0.32. So voxels a little inside
+    the boundary are favoured and the boundary itself is avoided; the paper's "closer to the boundary, higher" holds
+    beyond mu / 2.
 
     Source: MixCL Eq 7.
 
@@ -161,5 +161,5 @@ def take_pixels(features: Tensor, sample: PixelSample) -> Tensor:
     flat = features.flatten(2)
     counts = torch.bincount(sample.batch, minlength=flat.shape[0]).tolist()
     # index_select's backward adds in a fixed order; that of features[batch, :, voxel] does not
-    parts = [flat[image].index_select(1, voxels) for image, voxels in enumerate(sample.voxel.split(counts))]
+    parts = [flat[image].index_select(1, voxels) for image, voxels in enumerate(torch.split(sample.voxel, counts))]
     return torch.cat(parts, dim=1).T

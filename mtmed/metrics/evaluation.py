@@ -44,9 +44,9 @@ def evaluation_cases(cases: Sequence[Case]) -> list[dict[str, Any]]:
 class EvaluationReport:
     """Handler that scores each prediction against its label file and reports at the end.
 
-    Predictions are brought to the grid of the label file (the image's own), so that resampling errors count, and compared
-    with the file as it stands. Organs are matched by name: those that both the network and the case's data set label.
-    Writes ``scores.csv``, ``summary.json`` and, per case, ``overlays/<case>.png``, and logs the table.
+    Predictions are brought to the grid of the label file (the image's own), so that resampling errors count, and
+    compared with the file as it stands. Organs are matched by name: those that both the network and the case's data set
+    label. Writes ``scores.csv``, ``summary.json`` and, per case, ``overlays/<case>.png``, and logs the table.
 
     Args:
         cohort: data sets of the cases.

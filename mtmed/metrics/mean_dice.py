@@ -14,15 +14,16 @@ from mtmed.metrics.scores import EmptyPolicy
 __all__ = ["MeanDice"]
 
 
-class MeanDice(Metric):  # type: ignore[misc]
+class MeanDice(Metric):
     r"""Mean over classes of the mean Dice over volumes; usable as MONAI's ``key_val_metric``.
 
     With volumes v and classes c (without background)
 
     .. math:: \frac{1}{|C|} \sum_c \frac{1}{|V_c|} \sum_{v \in V_c} \frac{2 |P_{vc} \cap R_{vc}|}{|P_{vc}| + |R_{vc}|}.
 
-    MONAI's ``MeanDice`` leaves a volume out of a class whenever its reference is empty, also if the prediction is not, so
-    that false positives there cost nothing, and it has no values per class by name. Here such a volume scores 0; only
+    MONAI's ``MeanDice`` leaves a volume out of a class if its reference is empty, even if the prediction is not,
+    so that false positives there cost nothing, and it has no values per class by name. Here such a volume
+    scores 0; only
     two empty masks follow `empty`.
 
     ``engine.state.metrics`` gets the mean under the metric's name, and ``name/organ`` for each class that has a value.

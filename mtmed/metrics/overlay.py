@@ -37,8 +37,9 @@ def overlay_figure(
 ) -> Figure:
     """Draw image, label and prediction side by side, one row per plane.
 
-    Planes go through the voxel where the foreground of label and prediction is largest along each axis. Voxels are drawn
-    in millimetres, so that anisotropic volumes look right. Radiological convention: the patient's right is on the left
+    Each plane is the one with most foreground of the label (of the prediction, if the label has none). Voxels are
+    drawn in millimetres, so that anisotropic volumes look right. Radiological convention: the patient's right
+    is on the left
     of the picture (axial, coronal), anterior on the left (sagittal); letters at the edges say so.
 
     Args:
@@ -56,7 +57,7 @@ def overlay_figure(
     maps = [("prediction", prediction)] if label is None else [("label", label), ("prediction", prediction)]
     if image.ndim != 3 or any(one.shape != image.shape for _, one in maps):
         raise ValueError(f"Volumes must be 3D and of one shape, got {[image.shape, *(one.shape for _, one in maps)]}.")
-    foreground = np.any([one > 0 for _, one in maps], axis=0)
+    foreground = next((one > 0 for _, one in maps if one.any()), np.zeros(image.shape, bool))
     cuts = [_largest_cut(foreground, axis) for axis in range(3)]
     low, high = window or (float(value) for value in np.quantile(image, (0.005, 0.995)))
     lengths = [side * step for side, step in zip(image.shape, spacing, strict=True)]
@@ -64,7 +65,8 @@ def overlay_figure(
     widest = max(lengths[horizontal] for _, _, (horizontal, _), _ in _PLANES)
     inch = _HEIGHT / max(*heights, widest)
     columns = 1 + len(maps)
-    width, height = columns * (widest * inch + 0.2), sum(heights) * inch + 1.3
+    lines = 2 + title.count("\n") if title else 1
+    width, height = columns * (widest * inch + 0.2), sum(heights) * inch + 0.85 + 0.16 * lines
     figure = Figure(figsize=(width, height), dpi=110, facecolor="black")
     FigureCanvasAgg(figure)
     grid = {"height_ratios": heights, "hspace": 0.06, "wspace": 0.04}
@@ -92,7 +94,7 @@ def overlay_figure(
     figure.suptitle(
         f"{heading}radiological: patient's right is on the left", color="white", fontsize=9, y=1 - 0.08 / height
     )
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.35 / height, top=1 - 0.65 / height)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.35 / height, top=1 - (0.35 + 0.16 * lines) / height)
     return figure
 
 
@@ -124,7 +126,7 @@ def _turned(plane: NDArray[Any]) -> NDArray[Any]:
 
 def _colours(label_names: Mapping[int | str, str]) -> dict[int, tuple[float, float, float]]:
     values = sorted(int(value) for value in label_names if int(value) != 0)
-    palette = matplotlib.colormaps["tab10" if len(values) <= 10 else "tab20"].colors
+    palette = matplotlib.colormaps["tab10" if len(values) <= 10 else "tab20"](range(10 if len(values) <= 10 else 20))
     # red first: the palette's blue is hard to see on dark grey
     order = [3, 2, 0, 1, 4, 5, 6, 8, 9, 7] if len(values) <= 10 else list(range(20))
     return {value: to_rgb(palette[order[index % len(order)]]) for index, value in enumerate(values)}

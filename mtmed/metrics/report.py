@@ -9,10 +9,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import monai
-
 from mtmed.errors import InputError
-from mtmed.metrics.interval import Interval, mean_interval
+from mtmed.metrics.interval import mean_interval
 from mtmed.metrics.scores import EMPTY_RULES, OrganScore
 from mtmed.transforms.writing import atomic_file, require_writable_folder
 
@@ -68,7 +66,7 @@ def summarise(
         "patients": len({(one.dataset, one.group) for one in scores}),
         "protocol": {
             "interval": "95 % expanded percentile bootstrap over patients, 9999 resamples",
-            "surfaces": f"MONAI {monai.__version__}, voxel centres, mm",
+            "surfaces": "voxels with a face neighbour outside the mask, distances between voxel centres, mm",
             "empty_masks": EMPTY_RULES,
             **(protocol or {}),
         },

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from monai.metrics.utils import get_edge_surface_distance
 from numpy.typing import NDArray
+from scipy import ndimage
 
 __all__ = ["EMPTY_RULES", "EmptyPolicy", "OrganScore", "score_case", "score_masks"]
 
@@ -66,7 +65,7 @@ def score_masks(
     """Dice, HD95 (mm) and surface Dice of one binary mask.
 
     Surfaces are the mask's voxels with a background voxel as a face neighbour (outside the image counts as background),
-    distances run between voxel centres, as in MONAI. For empty masks see `EMPTY_RULES`.
+    distances run between voxel centres, as in MONAI, here in float64. For empty masks see `EMPTY_RULES`.
 
     Args:
         prediction: mask H W [D].
@@ -96,13 +95,9 @@ def score_masks(
     box = _joint_box(prediction, reference)
     prediction, reference = prediction[box], reference[box]
     dice = 2.0 * int(np.count_nonzero(prediction & reference)) / (in_prediction + in_reference)
-    _, distances, _ = get_edge_surface_distance(
-        torch.from_numpy(np.ascontiguousarray(prediction)),
-        torch.from_numpy(np.ascontiguousarray(reference)),
-        spacing=list(spacing),
-        symmetric=True,
-    )
-    to_reference, to_prediction = (np.asarray(one, np.float64) for one in distances)
+    surfaces = [mask ^ ndimage.binary_erosion(mask) for mask in (prediction, reference)]
+    to_reference = ndimage.distance_transform_edt(~surfaces[1], sampling=spacing)[surfaces[0]]
+    to_prediction = ndimage.distance_transform_edt(~surfaces[0], sampling=spacing)[surfaces[1]]
     hd95 = max(float(np.quantile(to_reference, 0.95)), float(np.quantile(to_prediction, 0.95)))
     near = np.count_nonzero(to_reference <= tolerance) + np.count_nonzero(to_prediction <= tolerance)
     return dice, hd95, near / (to_reference.size + to_prediction.size)

@@ -14,10 +14,10 @@ __all__ = ["MomentNorm"]
 class MomentNorm(_BatchNorm):
     """BatchNorm over batch and space whose moments are those of all processes' samples.
 
-    ``y = (x - mean) / sqrt(var + eps) * weight + bias`` per channel. In one process, and in evaluation, it is torch's
-    BatchNorm, with the same parameters and buffers. While training in several processes, moments and gradients are those
-    of one process on the joint batch (torch's SyncBatchNorm does the same on GPUs but does not run on CPUs). Computes in
-    float32 at least, also under autocast.
+    ``y = (x - mean) / sqrt(var + eps) * weight + bias`` per channel. In one process, and in evaluation, it is
+    torch's BatchNorm, with the same parameters and buffers. While training in several processes, moments and gradients
+    are those of one process on the joint batch (torch's SyncBatchNorm does the same on GPUs but does not run on CPUs).
+    Computes in float32 at least, also under autocast.
 
     Args:
         num_features: number of channels C of inputs ``B C *spatial``.
@@ -57,8 +57,11 @@ class MomentNorm(_BatchNorm):
 
     @torch.no_grad()
     def _update_running(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-        assert self.running_mean is not None and self.running_var is not None  # always tracked
-        assert self.num_batches_tracked is not None and self.momentum is not None
+        # the constructor always tracks
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
         self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
         unbiased = variance * (count / (count - 1))
@@ -90,7 +93,7 @@ class _JointNorm(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, None]:
         normalised, inverse, count = ctx.saved_tensors
         axes = [0, *range(2, gradient.dim())]
         shape = (1, -1) + (1,) * (gradient.dim() - 2)

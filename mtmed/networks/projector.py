@@ -11,8 +11,8 @@ __all__ = ["Projector"]
 class Projector(nn.Sequential):
     """Three convolutions of kernel 1 with c, c and 2c channels, normalised over the joint batch in between.
 
-    ``conv - norm - ReLU - conv - norm - ReLU - conv``. Source: Li, Quan, Zhou 2022 (arXiv 2203.02114), Section 2.1, which
-    leaves the norm and the activation open; batch normalisation is that of Barlow Twins.
+    ``conv - norm - ReLU - conv - norm - ReLU - conv``. Source: Li, Quan, Zhou 2022 (arXiv 2203.02114), Section 2.1,
+    which leaves the norm and the activation open; batch normalisation is that of Barlow Twins.
 
     Args:
         channels: channels c of the feature map.
@@ -53,5 +53,5 @@ class Projector(nn.Sequential):
         Returns:
             Shape ``B 2C *spatial``.
         """
-        output: Tensor = super().forward(input)
+        output: Tensor = super().forward(input)  # type: ignore[no-untyped-call]
         return output

@@ -99,7 +99,8 @@ def _resample(voxels: torch.Tensor, xform: torch.Tensor, size: Sequence[int], *,
     # files keep the first axis fastest: gather in the order of the memory, turn the (mostly smaller) result
     order = sorted(range(voxels.ndim), key=voxels.stride, reverse=True)
     voxels = voxels.permute(order)
-    for axis in sorted(range(len(size)), key=lambda a: size[a] / before[a]):  # shrink first: less to do for the others
+    # shrink first, slowest axis first: less to do for the others
+    for axis in sorted(range(len(size)), key=lambda a: (round(size[a] / before[a], 1), order.index(a + 1))):
         place = order.index(axis + 1)
         position = coordinates[axis].clamp(0, before[axis] - 1)
         if nearest:

@@ -81,7 +81,7 @@ def resample_label_to(
 ) -> NDArray[Any]:
     """Label of the nearest voxel in world coordinates, for every voxel of another grid.
 
-    Voxel k of the other grid lies at ``inv(affine) @ like_affine @ k`` of the label's; the nearest index is taken there.
+    Voxel k of the other grid lies at ``inv(affine) @ like_affine @ k`` of the label's, whose nearest index is taken.
     What lies outside of the label's outermost voxels is background (0).
 
     Args:
@@ -215,10 +215,10 @@ def label_map_stem(source: str | Path) -> str:
     return Path(name).stem
 
 
-class SaveLabelMapd(MapTransform):  # type: ignore[misc]
+class SaveLabelMapd(MapTransform):
     """Write predicted label maps on the grid of the images they were made from, each with a small JSON beside it.
 
-    For a bundle's ``postprocessing``. A prediction is a `MetaTensor` (1, H, W, D) on the network's grid that carries the
+    For a bundle's ``postprocessing``. A prediction is a `MetaTensor` (1, H, W, D) on the network's grid with the
     meta data of its image (``affine``, ``original_affine``, ``spatial_shape``, ``filename_or_obj``), as MONAI's readers
     and inferers leave them. The file is called like the image with a suffix; if the data have an entry `name_key`, then
     like that.

@@ -13,7 +13,8 @@ from mtmed.inferers import StreamingArgmaxInferer
 def _network(dims: int, classes: int, channels: int = 1) -> nn.Module:
     torch.manual_seed(3)
     convolution = nn.Conv3d if dims == 3 else nn.Conv2d
-    return nn.Sequential(convolution(channels, 6, 3, padding=1), nn.ReLU(), convolution(6, classes, 3, padding=1)).eval()
+    layers = convolution(channels, 6, 3, padding=1), nn.ReLU(), convolution(6, classes, 3, padding=1)
+    return nn.Sequential(*layers).eval()
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -115,7 +116,7 @@ def test_meta_data_and_device_of_the_image_are_kept():
 def test_output_that_is_not_finite_is_refused_by_the_name_of_the_image():
     image = MetaTensor(torch.randn(1, 1, 8, 8, 8), meta={"filename_or_obj": "scan.nii.gz"})
     image[0, 0, 1, 1, 1] = torch.nan
-    with pytest.raises(InputError, match="scan.nii.gz: the network's output is not finite"):
+    with pytest.raises(InputError, match=r"scan\.nii\.gz: the network's output is not finite"):
         StreamingArgmaxInferer(roi_size=8)(image, _network(3, 2))
 
 

@@ -20,7 +20,7 @@ def feature_maps(shape: tuple[int, ...], dtype: torch.dtype = torch.float32, see
 
 
 def formula(first: torch.Tensor, second: torch.Tensor, weight: float = 0.0051, scaled: bool = False) -> float:
-    x, y = (z.double().flatten(2).transpose(0, 1).flatten(1).numpy() for z in (first, second))
+    x, y = (z.double().transpose(0, 1).flatten(1).numpy() for z in (first, second))
     channels = len(x)
     matrix = np.corrcoef(x, y)[:channels, channels:]
     diagonal = np.diag(matrix)

@@ -48,7 +48,8 @@ def contrast_case(form: str, name: str, process: int | None) -> dict[str, Any]:
         values = torch.randn(sum(counts), 3, dtype=torch.float64)
         labels, groups = torch.randint(0, 3, (sum(counts),)), torch.randint(0, 2, (sum(counts),))
         if name == "only background on the second":
-            labels[counts[0] :] = 0
+            labels[: counts[0]], labels[counts[0] :] = torch.arange(counts[0]) % 3, 0
+            groups[:] = 0
         rows = slice(None) if process is None else slice(sum(counts[:process]), sum(counts[: process + 1]))
         vectors.append(values[rows].clone().requires_grad_())
         tags.append((labels[rows], groups[rows]))

@@ -4,7 +4,9 @@ import math
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK
+import torch
+from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from scipy import ndimage
 
 from mtmed.metrics import OrganScore, score_case, score_masks
@@ -46,10 +48,19 @@ def test_scores_equal_a_plain_computation_in_float64(seed):
     assert 0 < surface < 1
 
 
+def test_scores_equal_monais():
+    prediction, reference = _pair(11)
+    tensors = [torch.from_numpy(mask)[None, None] for mask in (prediction, reference)]
+    options = {"include_background": True, "spacing": SPACING}
+    _, hd95, surface = score_masks(prediction, reference, SPACING, tolerance=1.5)
+    assert hd95 == pytest.approx(float(compute_hausdorff_distance(*tensors, percentile=95, **options)), abs=1e-3)
+    assert surface == pytest.approx(float(compute_surface_dice(*tensors, [1.5], **options)), abs=1e-6)
+
+
 def test_dice_equals_simpleitk():
     prediction, reference = _pair(7)
-    overlap = sitk.LabelOverlapMeasuresImageFilter()
-    overlap.Execute(*(sitk.GetImageFromArray(mask.astype(np.uint8)) for mask in (prediction, reference)))
+    overlap = SimpleITK.LabelOverlapMeasuresImageFilter()
+    overlap.Execute(*(SimpleITK.GetImageFromArray(mask.astype(np.uint8)) for mask in (prediction, reference)))
     assert score_masks(prediction, reference, SPACING)[0] == pytest.approx(overlap.GetDiceCoefficient(), abs=1e-9)
 
 

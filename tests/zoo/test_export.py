@@ -1,6 +1,5 @@
 """`mtmed export` writes the zoo's layout, with the checkpoint's network in it and nothing half-done."""
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from monai.bundle import ConfigParser
 from monai.bundle.scripts import load
 
 import mtmed
+from mtmed.cli import main
 from mtmed.errors import InputError
 from mtmed.networks import build_network, load_network, save_encoder
 from mtmed.zoo import check_bundle, export_bundle
-from mtmed.zoo.export import add_arguments, run
 
 
 def read(file: Path) -> dict:
@@ -134,10 +133,8 @@ def test_encoder_alone_is_refused(
 def test_command_line_exports_and_reports(
     small_bundle: Path, small_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    common = [str(small_bundle), "--checkpoint", str(small_checkpoint), "--output", str(tmp_path)]
-    assert run(parser.parse_args([*common, "--name", "abdomen_ct_segmentation"])) == 0
+    common = ["export", str(small_bundle), "--checkpoint", str(small_checkpoint), "--output", str(tmp_path)]
+    assert main([*common, "--name", "abdomen_ct_segmentation"]) == 0
     assert "abdomen_ct_segmentation" in capsys.readouterr().out
-    assert run(parser.parse_args([*common, "--name", "abdomen"])) == 1
+    assert main([*common, "--name", "abdomen"]) == 1
     assert "problem: abdomen: the folder's name" in capsys.readouterr().out

@@ -86,6 +86,7 @@ def test_workflow_has_the_properties_that_apps_ask_for(bundle: Path, scans: Path
         workflow_type=kind,
         bundle_root=str(bundle),
         dataset_dir=str(scans),
+        **({"folds": 3} if kind == "train" else {}),
     )
     workflow.initialize()
     assert workflow.check_properties() == []
@@ -135,14 +136,14 @@ def test_bundle_trains_evaluates_and_segments_with_its_own_code(bundle: Path, sc
         "store = {'store_dir': out + '/store'}\n"
         f"run(config_file='configs/train.json', output_dir=out + '/train', **common, **store, **{SHORT_TRAINING})\n"
         "trained = out + '/train/model.pt'\n"
-        "run(config_file='configs/evaluate.json', output_dir=out + '/evaluate', checkpoint=trained, folds=3, **common)\n"
+        "run(config_file='configs/evaluate.json', output_dir=out + '/eval', checkpoint=trained, folds=3, **common)\n"
         "run(config_file='configs/inference.json', output_dir=out + '/inference', **common)\n"
     )
     run_in_bundle(bundle, "-c", script)
     weights = torch.load(tmp_path / "train" / "model.pt", weights_only=True)
     assert weights["network_def"] == DEFINITION
     assert weights["settings"] == SETTINGS
-    assert any((tmp_path / "evaluate").glob("*.csv"))
+    assert any((tmp_path / "eval").glob("*.csv"))
     (label_map,) = (tmp_path / "inference").rglob("*.nii.gz")
     (image,) = (scans / "imagesTs").iterdir()
     segmented, source = nib.load(label_map), nib.load(image)

@@ -55,7 +55,7 @@ def made_once(
             except BaseException:
                 shutil.rmtree(beside, ignore_errors=True)
                 raise
-            print(f"made {what}: {summary} in {target} ({time.monotonic() - start:.0f} s)", flush=True)
     except OSError as error:
         raise InputError(parent, f"cannot be written ({error.strerror or error})", "choose another folder") from error
+    print(f"made {what}: {summary} in {target} ({time.monotonic() - start:.0f} s)", flush=True)
     return str(target)
