@@ -11,6 +11,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from mtmed.data.case import Case
 from mtmed.errors import InputError
@@ -49,7 +50,7 @@ def make_split(
     cases: Sequence[Case],
     *,
     folds: int = 5,
-    fold: int | None = 0,
+    fold: int | Literal["none"] | None = 0,
     fraction: float = 100,
     key: str = "patient",
     seed: int = 0,
@@ -63,7 +64,8 @@ def make_split(
     Args:
         cases: labelled cases of one or several data sets.
         folds: number of folds.
-        fold: the fold that validates, from 0; None: all cases train.
+        fold: the fold that validates, from 0; None or ``"none"`` (MONAI's command line passes no null): all cases
+            train.
         fraction: percentage of the training patients that is kept, above 0 and at most 100, rounded half up.
         key: ``patient``, or ``patient_day``, with which other days of a validated patient may be trained on.
         seed: seed of the order.
@@ -75,7 +77,8 @@ def make_split(
     if key not in SPLIT_KEYS:
         raise InputError("split key", f"is '{key}'", f"use one of {', '.join(SPLIT_KEYS)}")
     if not (isinstance(folds, int) and folds >= 2):
-        raise InputError("folds", f"is {folds!r}", "use a whole number from 2, or fold null to train on all cases")
+        raise InputError("folds", f"is {folds!r}", "use a whole number from 2, or fold none to train on all cases")
+    fold = None if fold == "none" else fold
     if not 0 < fraction <= 100:
         raise InputError("fraction", f"is {fraction!r}", "give a percentage above 0 and at most 100")
     if not cases:
@@ -89,7 +92,9 @@ def make_split(
         known = sorted(set(fold_of.values()))
         validated = {group for group in order if fold_of[group] == fold}
         if isinstance(fold, bool) or not validated:
-            raise InputError("fold", f"is {fold!r}", f"use one of {', '.join(map(str, known))}, or null for none")
+            raise InputError(
+                "fold", f"is {fold!r}", f"use one of {', '.join(map(str, known))}, or none for no validation"
+            )
         if len(validated) == len(order):
             raise InputError(order[0][0], f"all cases are in fold {fold}", "correct 'fold' in the manifest")
 
@@ -163,6 +168,6 @@ def _assign_folds(
     free = [group for group in order if group not in authors]
     if free and len(free) < folds:
         problem = f"{len(free)} patients cannot make {folds} folds"
-        remedy = f"use folds up to {len(free)}" if len(free) > 1 else "use fold null, which trains on all cases"
+        remedy = f"use folds up to {len(free)}" if len(free) > 1 else "use fold none, which trains on all cases"
         raise InputError("folds", problem, remedy)
     return authors | {group: index % folds for index, group in enumerate(free)}

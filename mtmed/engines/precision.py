@@ -15,7 +15,8 @@ def _bfloat16_pays(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # on CPUs without these instructions bfloat16 is emulated and several times slower
-    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    has_instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return device.type == "cpu" and bool(has_instructions)
 
 
 def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:

@@ -4,6 +4,14 @@ from mtmed.handlers.checkpoint import Checkpoint
 from mtmed.handlers.history import LossHistory
 from mtmed.handlers.progress import Progress
 from mtmed.handlers.tensorboard import TensorBoardLog
-from mtmed.handlers.weights_writer import BestModelWriter, EncoderWriter
+from mtmed.handlers.weights_writer import BestModelWriter, EncoderWriter, LastModelWriter
 
-__all__ = ["BestModelWriter", "Checkpoint", "EncoderWriter", "LossHistory", "Progress", "TensorBoardLog"]
+__all__ = [
+    "BestModelWriter",
+    "Checkpoint",
+    "EncoderWriter",
+    "LastModelWriter",
+    "LossHistory",
+    "Progress",
+    "TensorBoardLog",
+]

@@ -11,7 +11,7 @@ from torch import nn
 from mtmed.distributed import rank
 from mtmed.networks.weights import save_encoder, save_network
 
-__all__ = ["BestModelWriter", "EncoderWriter"]
+__all__ = ["BestModelWriter", "EncoderWriter", "LastModelWriter"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,14 +41,16 @@ class BestModelWriter:
             save_network(self.path, self.network, self.settings)
 
 
-class EncoderWriter:
-    """Writes the encoder at the end of each epoch, so that the last one is what pre-training hands on.
+class LastModelWriter:
+    """Writes the network at the end of each epoch: what there is to use when nothing is validated.
 
     Args:
         path: weights file.
-        network: the network that is pre-trained.
+        network: the network that is trained.
         settings: what is needed to feed the network again.
     """
+
+    _save = staticmethod(save_network)
 
     def __init__(self, *, path: str | Path, network: nn.Module, settings: Mapping[str, Any]) -> None:
         self.path = Path(path)
@@ -61,4 +63,16 @@ class EncoderWriter:
 
     def _write(self) -> None:
         if rank() == 0:
-            save_encoder(self.path, self.network, self.settings)
+            self._save(self.path, self.network, self.settings)
+
+
+class EncoderWriter(LastModelWriter):
+    """Writes the encoder at the end of each epoch, so that the last one is what pre-training hands on.
+
+    Args:
+        path: weights file.
+        network: the network that is pre-trained.
+        settings: what is needed to feed the network again.
+    """
+
+    _save = staticmethod(save_encoder)
