@@ -1,6 +1,7 @@
 """The one trainer: batch, views, model, weighting, optimiser."""
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mtmed.distributed import rank
+from mtmed.distributed import all_reduce_sum, rank, world_size
 from mtmed.engines.precision import Precision, choose_precision
 from mtmed.errors import InputError
 from mtmed.losses.weighting import Weighting
@@ -52,8 +53,9 @@ def batch_roles(batch: Mapping[str, Any], device: torch.device) -> dict[str, dic
 class MultiTaskTrainer(Trainer):
     """Trains a network on several tasks, as an Ignite engine to which MONAI's and Ignite's handlers attach.
 
-    After an iteration ``state.output`` holds ``loss`` (the total), ``losses`` and ``weights`` by name,
-    ``learning_rate``, ``outputs`` of the tasks, and, when pictures are due, the ``views``.
+    After an iteration ``state.output`` holds ``loss`` (the total), ``losses`` and ``weights`` by name, all as numbers
+    of the joint batch over all processes, ``learning_rate``, ``outputs`` of the tasks, and, when pictures are due, the
+    ``views``.
 
     Every random choice is a function of the seed, the step and the position in the global batch, so a resumed run
     repeats an uninterrupted one.
@@ -155,26 +157,32 @@ class MultiTaskTrainer(Trainer):
             losses, outputs = self.model(views, context)
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         weighted = self.weighting(losses, step)
-        total = weighted.total.item()
-        if not torch.isfinite(torch.tensor(total)):
-            names = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
-            raise InputError(
-                f"iteration {step + 1}",
-                f"the loss is not finite ({names}) for cases {batchdata['volume'].tolist()}",
-                "lower the learning rate, check these cases or train in float32",
-            )
+        total, *values = _over_processes([weighted.total, *losses.values()])
+        if not math.isfinite(total):
+            raise self._not_finite(losses, batchdata)
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         self._optimise(weighted.total)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         self.multi_task_model.after_step(step)
         return {
             "loss": total,
-            "losses": {name: value.detach() for name, value in losses.items()},
+            "losses": dict(zip(losses, values, strict=True)),
             "weights": weighted.weights,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "outputs": outputs,
             "views": views if context.pictures else {},
         }
+
+    def _not_finite(self, losses: Mapping[str, Tensor], batchdata: Mapping[str, Any]) -> InputError:
+        values = {name: value.item() for name, value in losses.items()}
+        text = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        if all(map(math.isfinite, values.values())):
+            text += " here, in another process not"
+        return InputError(
+            f"iteration {self.state.iteration}",
+            f"the loss is not finite ({text}) for {', '.join(_case_names(self.data_loader, batchdata))}",
+            "check these cases, lower the learning rate or train in float32",
+        )
 
     def _optimise(self, total: Tensor) -> None:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -190,3 +198,21 @@ class MultiTaskTrainer(Trainer):
             nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+
+
+@torch.no_grad()
+def _over_processes(losses: Sequence[Tensor]) -> list[float]:
+    """Mean over processes: what one process would see on the joint batch."""
+    stacked = torch.stack([loss.detach().float() for loss in losses])
+    values: list[float] = (all_reduce_sum(stacked) / world_size()).tolist()
+    return values
+
+
+def _case_names(loader: Any, batchdata: Mapping[str, Any]) -> list[str]:
+    """Key of each case of a batch, or its number where the loader does not know the cases."""
+    parts = [batchdata, *(part for part in batchdata.values() if isinstance(part, Mapping))]
+    numbers = dict.fromkeys(number for part in parts if "volume" in part for number in part["volume"].tolist())
+    while hasattr(loader, "dataset"):
+        loader = loader.dataset
+    volumes = getattr(loader, "volumes", None)
+    return [f"case {number}" if volumes is None else volumes[number].case.key for number in numbers]

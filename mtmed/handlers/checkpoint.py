@@ -1,6 +1,7 @@
 """Resume that really resumes."""
 
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,21 @@ class Checkpoint:
         }
         return {name: part for name, part in parts.items() if part is not None}
 
+    def _follow(self, schedule: dict[str, Any]) -> None:
+        """Go on with another schedule than the checkpoint's, as after a change of the run's length."""
+        assert self.lr_scheduler is not None
+        position = self.lr_scheduler.last_epoch
+        self.lr_scheduler.load_state_dict({**self.lr_scheduler.state_dict(), **schedule, "last_epoch": 0})
+        for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler.base_lrs, strict=True):
+            group["lr"] = rate
+        with warnings.catch_warnings():
+            # it asks for a step of the optimiser before the first of the schedule
+            warnings.simplefilter("ignore", UserWarning)
+            for _ in range(position):
+                self.lr_scheduler.step()
+        rates = ", ".join(f"{rate:.3g}" for rate in self.lr_scheduler.get_last_lr())
+        logger.info("The schedule is not the one of the checkpoint; the learning rate goes on at %s", rates)
+
     def _save(self, engine: Any) -> None:
         state = engine.state
         due = state.epoch % self.epoch_interval == 0 or state.epoch == state.max_epochs
@@ -94,6 +110,7 @@ class Checkpoint:
         missing = sorted(set(parts) - set(content))
         if missing:
             raise InputError(self.path, f"holds no {missing[0]}", "start over with --new true")
+        schedule = _schedule(self.lr_scheduler)
         try:
             for name, part in parts.items():
                 part.load_state_dict(content[name])
@@ -112,11 +129,20 @@ class Checkpoint:
         if self.evaluator is not None and "best_metric" in content:
             self.evaluator.state.best_metric = content["best_metric"]
             self.evaluator.state.best_metric_epoch = content["best_metric_epoch"]
+        if schedule != _schedule(self.lr_scheduler):
+            self._follow(schedule)
         logger.info("Continuing at epoch %d from %s", engine.state.epoch + 1, self.path)
         now, then = _circumstances(), content["circumstances"]
         changed = [f"{key} {then.get(key)} -> {now[key]}" for key in now if now[key] != then.get(key)]
         if changed:
             logger.info("Not bit-identical to an uninterrupted run, because these changed: %s", ", ".join(changed))
+
+
+def _schedule(lr_scheduler: Any) -> dict[str, Any]:
+    """What a scheduler was made with, without where it is: plain values that do not change while it runs."""
+    moving = ("last_epoch", "_step_count", "_last_lr", "_is_initial", "_get_lr_called_within_step")
+    state = lr_scheduler.state_dict() if lr_scheduler is not None else {}
+    return {name: value for name, value in state.items() if name not in moving and isinstance(value, int | float)}
 
 
 def _circumstances() -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Every loss of every iteration as a table."""
 
 import csv
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,8 @@ class LossHistory:
         if not self.path.is_file():
             return
         with open(self.path, newline="") as file:
-            rows = list(csv.DictReader(file))
-        kept = [row for row in rows if int(row["iteration"]) <= engine.state.iteration]
+            rows = csv.DictReader(file)
+            kept = list(itertools.takewhile(lambda row: _is_before(row, engine.state.iteration), rows))
         temporary = self.path.with_name(f".{self.path.name}.tmp")
         with open(temporary, "w", newline="") as file:
             if kept:
@@ -49,12 +50,11 @@ class LossHistory:
 
     def _add(self, engine: Any) -> None:
         output = engine.state.output
-        losses = {name: float(value) for name, value in output["losses"].items()}
         self._rows.append(
             {
                 "iteration": engine.state.iteration,
                 "loss": output["loss"],
-                **losses,
+                **output["losses"],
                 "learning_rate": output["learning_rate"],
             }
         )
@@ -68,3 +68,8 @@ class LossHistory:
                 writer.writeheader()
             writer.writerows(self._rows)
         self._rows = []
+
+
+def _is_before(row: dict[str, str | None], iteration: int) -> bool:
+    """Whether a row belongs to the checkpoint; a killed process may leave half a row after these."""
+    return None not in row.values() and int(row.get("iteration") or iteration + 1) <= iteration

@@ -29,6 +29,9 @@ class Progress:
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer; other processes than the first stay silent."""
+        if self.evaluator is not None:
+            # Ignite's and MONAI's lines on each validation repeat the line of the epoch
+            self.evaluator.logger.setLevel(logging.WARNING)
         if rank() != 0:
             return
         if sys.stderr.isatty():
@@ -47,7 +50,7 @@ class Progress:
     def _add(self, engine: Any) -> None:
         output = engine.state.output
         for name, value in {"loss": output["loss"], **output["losses"]}.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+            self._sums[name] = self._sums.get(name, 0.0) + value
 
     def _report(self, engine: Any) -> None:
         state = engine.state

@@ -1,14 +1,18 @@
 """Scalars and pictures for TensorBoard."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ignite.engine import Engine, Events
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from mtmed.distributed import rank
+from mtmed.errors import InputError
+from mtmed.metrics.overlay import overlay_figure
 
 __all__ = ["TensorBoardLog", "middle_slice"]
 
@@ -49,12 +53,27 @@ class TensorBoardLog:
         log_dir: folder of the events.
         evaluator: validation engine, if there is one.
         iteration_interval: iterations between scalars.
+        label_names: name of each label value, for the overlay's legend; None for the bare values.
+        spacing: of the validation volumes, mm, so that the overlay is true to scale.
     """
 
-    def __init__(self, *, log_dir: str | Path, evaluator: Engine | None = None, iteration_interval: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        log_dir: str | Path,
+        evaluator: Engine | None = None,
+        iteration_interval: int = 1,
+        label_names: Mapping[int | str, str] | None = None,
+        spacing: Sequence[float] = (1.0, 1.0, 1.0),
+    ) -> None:
+        if iteration_interval < 1:
+            raise InputError("iteration_interval", f"is {iteration_interval}", "give 1 or more")
         self.log_dir = Path(log_dir)
         self.evaluator = evaluator
         self.iteration_interval = iteration_interval
+        self.label_names = label_names
+        self.spacing = tuple(spacing)
+        self._first_case: dict[str, NDArray[Any]] | None = None
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer, after the checkpoint handler."""
@@ -66,6 +85,7 @@ class TensorBoardLog:
         engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: self._writer.flush())
         engine.add_event_handler(Events.COMPLETED, lambda: self._writer.close())
         if self.evaluator is not None:
+            self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._keep_first_case)
             self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._validation, engine)
 
     def _open(self, engine: Any) -> None:
@@ -75,7 +95,7 @@ class TensorBoardLog:
         output, step = engine.state.output, engine.state.iteration
         self._writer.add_scalar("loss/total", output["loss"], step)
         for name, value in output["losses"].items():
-            self._writer.add_scalar(f"loss/{name}", float(value), step)
+            self._writer.add_scalar(f"loss/{name}", value, step)
         for name, value in output["weights"].items():
             self._writer.add_scalar(f"weight/{name}", value, step)
         self._writer.add_scalar("learning_rate", output["learning_rate"], step)
@@ -114,6 +134,24 @@ class TensorBoardLog:
         for name, value in evaluator.state.metrics.items():
             if isinstance(value, int | float) or (isinstance(value, Tensor) and value.dim() == 0):
                 self._writer.add_scalar(f"validation/{name}", float(value), step)
-        figure = getattr(evaluator.state, "overlay", None)
-        if figure is not None:
-            self._writer.add_figure("validation/overlay", figure, step)
+        if self._first_case is not None:
+            self._writer.add_image("validation/overlay", self._overlay(**self._first_case), step, dataformats="HWC")
+            self._first_case = None
+
+    def _keep_first_case(self, evaluator: Any) -> None:
+        """The first 3D case of each validation is the one that is shown."""
+        output = evaluator.state.output
+        if self._first_case is not None or not isinstance(output, Mapping) or output["image"].dim() != 5:
+            return
+        prediction = output["pred"][0]
+        prediction = prediction.argmax(0) if len(prediction) > 1 else prediction[0]
+        shown = {"image": output["image"][0, 0].float(), "label": output["label"][0, 0], "prediction": prediction}
+        self._first_case = {name: np.asarray(volume.detach().cpu()) for name, volume in shown.items()}
+
+    def _overlay(self, image: NDArray[Any], label: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.uint8]:
+        values = np.union1d(label, prediction)
+        names = self.label_names or {int(value): str(int(value)) for value in values}
+        figure = overlay_figure(image, label, prediction, self.spacing, names, title="first validation case")
+        canvas: Any = figure.canvas
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -10,10 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtmed.distributed import all_reduce_max, all_reduce_sum, gather_with_gradient
+from mtmed.distributed import all_reduce_sum, gather_with_gradient
 from mtmed.errors import InputError
 
 __all__ = ["LabelContrastLoss", "label_relation"]
+
+# exponentials are taken of s - 1 / temperature, which lies between -2 / temperature and 0
+_LOWEST_TEMPERATURE = 0.003  # exp(-667) is still a float64
+_LOWEST_SINGLE_TEMPERATURE = 0.025  # exp(-80) is still a float32
 
 
 def label_relation(
@@ -71,8 +75,11 @@ class LabelContrastLoss(nn.Module):
     global sums (``"printed"``) leaves anchors without a say of their own, so the default takes it per anchor.
     ``"log_out"`` is the form of supervised contrast (Khosla et al. 2020).
 
+    Voxels of one class and group have the same relations, so the sums over partners are a product of the N x M
+    exponentials and an M x K matrix that says which of the K classes each partner has; no N x M mask is made.
+
     Args:
-        temperature: tau, 0.1 in the paper.
+        temperature: tau, at least 0.003; 0.1 in the paper.
         form: see above.
         background: whether background voxels are negatives of foreground voxels or take no part.
 
@@ -88,8 +95,9 @@ class LabelContrastLoss(nn.Module):
         background: Literal["negative", "ignore"] = "negative",
     ) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise InputError("temperature", f"{temperature} is not > 0", "give a positive number, 0.1 in the paper")
+        if not temperature >= _LOWEST_TEMPERATURE:
+            problem = f"{temperature} is not >= {_LOWEST_TEMPERATURE}"
+            raise InputError("temperature", problem, "give a larger number, 0.1 in the paper")
         if form not in ("per_anchor", "log_out", "printed"):
             raise InputError("form", f"{form!r} is unknown", "give 'per_anchor', 'log_out' or 'printed'")
         if background not in ("negative", "ignore"):
@@ -121,40 +129,44 @@ class LabelContrastLoss(nn.Module):
             Scalar in float32 (float64 for float64 input), equal on all processes. Without any positive pair it is 0,
             and still attached to the graph.
         """
-        dtype = torch.promote_types(torch.promote_types(anchors.dtype, partners.dtype), torch.float32)
+        result = torch.promote_types(torch.promote_types(anchors.dtype, partners.dtype), torch.float32)
+        dtype = torch.float64 if self.temperature < _LOWEST_SINGLE_TEMPERATURE else result
         with torch.autocast(anchors.device.type, enabled=False):
+            anchors = functional.normalize(anchors.to(dtype), dim=1)
             partners = gather_with_gradient(functional.normalize(partners.to(dtype), dim=1))
             tags = gather_with_gradient(torch.stack([partner_labels.long(), partner_groups.long()], dim=1))
-            relation = label_relation(
-                anchor_labels.long(), anchor_groups.long(), tags[:, 0], tags[:, 1], background=self.background
-            )
-            similarity = functional.normalize(anchors.to(dtype), dim=1) @ partners.T / self.temperature
-            counts = all_reduce_sum(torch.stack([(relation == 1).any(dim=1).sum(), (relation == 1).sum()]))
+            tags = torch.cat([torch.stack([anchor_labels.long(), anchor_groups.long()], dim=1), tags])
+            relation, kinds = self._relation_of_kinds(tags)
+            anchor_kinds, partner_kinds = kinds.split([len(anchors), len(partners)])
+            membership = functional.one_hot(partner_kinds, len(relation)).to(dtype)
+            positive, compared = (relation == 1).to(dtype), (relation != -1).to(dtype)
+            positives = (positive @ membership.sum(0))[anchor_kinds]
+            counts = all_reduce_sum(torch.stack([(positives > 0).sum(), positives.sum().long()]))
             if not counts.any():
                 # every process comes here, and all collectives that backward needs lie before this line
-                return similarity.sum() * 0
+                return ((anchors.sum() + partners.sum()) * 0).to(result)
+            if self.form != "printed":
+                rows = (positives > 0).nonzero().squeeze(1)
+                anchors, anchor_kinds, positives = anchors.index_select(0, rows), anchor_kinds[rows], positives[rows]
+            positive, compared = positive[anchor_kinds], compared[anchor_kinds]
+            shift = anchors.new_tensor(-1 / self.temperature)
+            similarity = torch.addmm(shift, anchors, partners.T, alpha=1 / self.temperature)
+            sums = similarity.exp() @ membership  # anchors, kinds
+            everything = (sums * compared).sum(1)
             if self.form == "printed":
-                return self._one_ratio(similarity, relation)
-            return all_reduce_sum(self._sum_over_anchors(similarity, relation)) / counts[0]
+                logs = all_reduce_sum(torch.stack([(sums * positive).sum(), everything.sum()])).log()
+                return (logs[1] - logs[0]).to(result)
+            if self.form == "log_out":
+                attraction = (similarity @ membership * positive).sum(1) / positives
+            else:
+                attraction = (sums * positive).sum(1).log()
+            return (all_reduce_sum((everything.log() - attraction).sum()) / counts[0]).to(result)
 
-    def _sum_over_anchors(self, similarity: Tensor, relation: Tensor) -> Tensor:
-        rows = (relation == 1).any(dim=1).nonzero().squeeze(1)
-        similarity, relation = similarity.index_select(0, rows), relation[rows]
-        positive = relation == 1
-        everything = similarity.masked_fill(relation == -1, -torch.inf).logsumexp(dim=1)
-        if self.form == "log_out":
-            attraction = (similarity * positive).sum(dim=1) / positive.sum(dim=1)
-        else:
-            attraction = similarity.masked_fill(~positive, -torch.inf).logsumexp(dim=1)
-        return (everything - attraction).sum()
-
-    @staticmethod
-    def _one_ratio(similarity: Tensor, relation: Tensor) -> Tensor:
-        # the largest of each sum over all processes is taken out, so neither sum can overflow or vanish
-        masked = torch.stack(
-            [similarity.masked_fill(relation != 1, -torch.inf), similarity.masked_fill(relation == -1, -torch.inf)]
-        ).flatten(1)
-        bottom = masked.new_full((2, 1), -torch.inf)
-        largest = all_reduce_max(torch.cat([masked.detach(), bottom], dim=1).amax(dim=1))
-        logs = largest + all_reduce_sum((masked - largest[:, None]).exp().sum(dim=1)).log()
-        return logs[1] - logs[0]
+    def _relation_of_kinds(self, tags: Tensor) -> tuple[Tensor, Tensor]:
+        """Relation between the kinds (pairs of label and group) among voxels ``N 2``, and the kind of each voxel."""
+        if not len(tags):
+            return tags.new_full((1, 1), -1), tags.new_zeros(0)
+        base = tags[:, 0].amax() + 1
+        codes, kinds = torch.unique(tags[:, 1] * base + tags[:, 0], return_inverse=True)
+        labels, groups = codes % base, codes.div(base, rounding_mode="floor")
+        return label_relation(labels, groups, labels, groups, background=self.background), kinds

@@ -131,21 +131,34 @@ def sample_pixels(
     batches, voxels, labels = [], [], []
     for image, generator in enumerate(generators):
         values = label[image].flatten()
-        rates = weight[image].detach().flatten().to(torch.promote_types(weight.dtype, torch.float32))
-        for value in torch.unique(values).tolist():
-            if value == 0 and not background:
-                continue
-            candidates = ((values == value) & (rates > 0)).nonzero().squeeze(1)
-            times = torch.empty(candidates.shape, dtype=rates.dtype, device=generator.device)
-            times = times.exponential_(generator=generator).to(rates.device) / rates[candidates]
-            earliest = times.topk(min(per_class, len(candidates)), largest=False).indices
-            batches.append(torch.full_like(earliest, image))
-            voxels.append(candidates[earliest])
-            labels.append(torch.full_like(earliest, value))
+        keys = _random_keys(weight[image].detach().flatten(), generator)
+        counts = torch.bincount(values)
+        if len(counts) <= 256:
+            values = values.to(torch.uint8)  # sorted much faster than wider integers
+        order = values.argsort(stable=True)
+        keys = keys[order]
+        start = 0
+        for value, count in enumerate(counts.tolist()):
+            if count and (value or background):
+                first = keys[start : start + count].topk(min(per_class, count))
+                chosen = order[start + first.indices[first.values > 0]]
+                batches.append(torch.full_like(chosen, image))
+                voxels.append(chosen)
+                labels.append(torch.full_like(chosen, value))
+            start += count
     if not voxels:
         empty = torch.empty(0, dtype=torch.int64, device=label.device)
         return PixelSample(empty, empty, empty)
     return PixelSample(torch.cat(batches), torch.cat(voxels), torch.cat(labels))
+
+
+def _random_keys(rates: Tensor, generator: torch.Generator) -> Tensor:
+    """Inverses of exponential times of the given rates, 0 where nothing may be drawn; the largest come first."""
+    rates = rates.to(torch.promote_types(rates.dtype, torch.float32))
+    uniform = torch.rand(rates.shape, generator=generator, dtype=rates.dtype, device=generator.device).to(rates.device)
+    # below 1 by torch's promise; a 0 would never be drawn
+    keys = rates / uniform.clamp_(min=torch.finfo(rates.dtype).tiny).log_().neg_()
+    return keys.where(rates > 0, 0)
 
 
 def take_pixels(features: Tensor, sample: PixelSample) -> Tensor:
@@ -153,13 +166,14 @@ def take_pixels(features: Tensor, sample: PixelSample) -> Tensor:
 
     Args:
         features: shape ``B C *spatial`` on the grid that the sample was drawn on.
-        sample: the voxels, ordered by image as `sample_pixels` returns them.
+        sample: the voxels.
 
     Returns:
         Shape ``N C``, row k being the vector of voxel k. Where N is 0 it is still attached to the graph.
     """
-    flat = features.flatten(2)
-    counts = torch.bincount(sample.batch, minlength=flat.shape[0]).tolist()
-    # index_select's backward adds in a fixed order; that of features[batch, :, voxel] does not
-    parts = [flat[image].index_select(1, voxels) for image, voxels in enumerate(torch.split(sample.voxel, counts))]
-    return torch.cat(parts, dim=1).T
+    channels, voxels = features.shape[1], features.shape[2:].numel()
+    # one index per number: neither the map nor its gradient is transposed, and index_select's backward adds in a fixed
+    # order, unlike that of features[batch, :, voxel]
+    rows = sample.batch[:, None] * channels + torch.arange(channels, device=sample.batch.device)
+    places = rows * voxels + sample.voxel[:, None]
+    return features.reshape(-1).index_select(0, places.flatten()).view(-1, channels)

@@ -16,6 +16,7 @@ from mtmed.losses import (
     label_relation,
     nearest_downsample,
     sample_pixels,
+    take_pixels,
 )
 from mtmed.networks.projector import Projector
 from mtmed.randomness import torch_generator
@@ -80,7 +81,7 @@ class MixCLConsistency(Task):
         if pixels_per_class < 1:
             raise InputError("MixCLConsistency.pixels_per_class", f"is {pixels_per_class}", "give 1 or more")
         read = ((*views,) if identity is not None else (views[0],)) + ((auxiliary,) if label is not None else ())
-        super().__init__(views=read, needs="encoded")
+        super().__init__(views=read, needs="encoded", levels=None if identity is not None else (label_level,))
         self.identity = identity
         self.label = label
         self.pair = tuple(views)
@@ -137,10 +138,10 @@ class MixCLConsistency(Task):
             anchor_groups = self._groups(views[first], anchors, context)
             partner_groups = self._groups(views[self.auxiliary], partners, context)
             losses["label"] = self.label(
-                _gather(anchor_map, anchors),
+                take_pixels(anchor_map, anchors),
                 anchors.label,
                 anchor_groups,
-                _gather(partner_map, partners),
+                take_pixels(partner_map, partners),
                 partners.label,
                 partner_groups,
             )
@@ -168,14 +169,3 @@ class MixCLConsistency(Task):
         if self.pairs == "dataset":
             return view["dataset"][sample.batch]
         return torch.tensor(context.positions, device=sample.batch.device)[sample.batch]
-
-
-def _gather(feature_map: Tensor, sample: PixelSample) -> Tensor:
-    """Feature vectors, N C, of the drawn voxels.
-
-    One row of ``index_select``, whose backward adds in a fixed order, unlike indexing with two index tensors.
-    """
-    batch, channels = feature_map.shape[:2]
-    rows = feature_map.flatten(2).transpose(1, 2).reshape(-1, channels)
-    voxels = rows.shape[0] // batch
-    return rows.index_select(0, sample.batch * voxels + sample.voxel)

@@ -1,6 +1,7 @@
 """A network and the tasks that teach it, called once per step."""
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,9 +19,10 @@ _DEPTH = {"encoded": 0, "decoded": 1, "logits": 2}
 class MultiTaskModel(nn.Module):
     """Encodes each view once, decodes what a task wants decoded, and asks every task for its losses.
 
-    One call per step, so that it can be wrapped in ``DistributedDataParallel``. Parts of the network that no task
-    reaches get no gradient and are frozen. Views go through the network together unless a layer uses statistics of the
-    batch, whose features would then depend on which views share the pass.
+    One call per step, so that it can be wrapped in ``DistributedDataParallel``. Parameters of the network that no loss
+    depends on are frozen, because distributed training waits for the gradient of all others. Views go through the
+    network together unless a layer uses statistics of the batch, whose features would then depend on which views share
+    the pass.
 
     Args:
         network: encoder-decoder with ``encode``, ``decode`` and ``head``.
@@ -42,17 +44,25 @@ class MultiTaskModel(nn.Module):
         for task in tasks.values():
             for view in task.views:
                 self._depth_of_view[view] = max(self._depth_of_view.get(view, 0), _DEPTH[task.needs])
-        self._freeze_unreached(max(self._depth_of_view.values()))
+        self._freeze_unreached()
         self._share_pass = not any(isinstance(module, _BatchNorm) for module in network.modules())
 
-    def _freeze_unreached(self, depth: int) -> None:
-        network: Any = self.network
-        unreached = (() if depth >= 1 else tuple(network.decoder_prefixes)) + (
-            () if depth >= 2 else tuple(network.head_prefixes)
-        )
-        for name, parameter in network.named_parameters():
-            if unreached and name.startswith(unreached):
-                parameter.requires_grad = False
+    def _freeze_unreached(self) -> None:
+        """Freeze what no loss depends on, found in the graph of a pass without data."""
+        network: Any = copy.deepcopy(self.network).to("meta")
+        encoded = network.encode(torch.empty(1, network.in_channels, *network.image_size, device="meta"))
+        read: list[Tensor] = []
+        for task in self.tasks.values():
+            depth = _DEPTH[task.needs]  # type: ignore[index]
+            if depth == 0:
+                levels: Any = task.levels if task.levels is not None else range(len(encoded))
+                read += [encoded[level] for level in levels]
+            else:
+                decoded = network.decode(encoded)
+                read.append(decoded if depth == 1 else network.head(decoded))
+        reached = _leaves(read)
+        for (_, parameter), twin in zip(self.network.named_parameters(), network.parameters(), strict=True):
+            parameter.requires_grad_(id(twin) in reached)
 
     def _features(self, image: Tensor, depth: int) -> ViewFeatures:
         network: Any = self.network
@@ -117,3 +127,18 @@ class MultiTaskModel(nn.Module):
         """Let every task update what is not learnt by gradient."""
         for task in self.tasks.values():
             task.after_step(step)  # type: ignore[operator]
+
+
+def _leaves(outputs: Sequence[Tensor]) -> set[int]:
+    """Identities of the parameters that tensors were computed from."""
+    found, seen = set(), set()
+    waiting = [output.grad_fn for output in outputs]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.add(id(node.variable))
+        waiting += [following for following, _ in node.next_functions]
+    return found

@@ -67,12 +67,20 @@ class Task(nn.Module):
     Args:
         views: names of the views it reads.
         needs: how far the network goes for them: its feature maps, its decoded map, or the logits of its own head.
+        levels: which of the feature maps it reads, if it needs no more than these; None for all.
     """
 
-    def __init__(self, *, views: tuple[str, ...], needs: Literal["encoded", "decoded", "logits"]) -> None:
+    def __init__(
+        self,
+        *,
+        views: tuple[str, ...],
+        needs: Literal["encoded", "decoded", "logits"],
+        levels: tuple[int, ...] | None = None,
+    ) -> None:
         super().__init__()
         self.views = views
         self.needs = needs
+        self.levels = levels
 
     def setup(self, network: Any) -> None:
         """Build what depends on the network, before the optimiser and the distributed wrapper exist."""

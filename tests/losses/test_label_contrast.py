@@ -159,6 +159,6 @@ def test_half_precision_is_computed_in_float32() -> None:
 
 
 def test_unusable_options_are_named() -> None:
-    for options in ({"temperature": 0.0}, {"form": "mean"}, {"background": "positive"}):
+    for options in ({"temperature": 0.0}, {"temperature": 0.002}, {"form": "mean"}, {"background": "positive"}):
         with pytest.raises(InputError, match=next(iter(options))):
             LabelContrastLoss(**options)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mtmed.errors import InputError
-from mtmed.losses import boundary_weight, nearest_downsample, sample_pixels, take_pixels
+from mtmed.losses import PixelSample, boundary_weight, nearest_downsample, sample_pixels, take_pixels
 from mtmed.randomness import torch_generator
 
 
@@ -77,6 +77,27 @@ def test_frequencies_follow_the_weights() -> None:
     expected = np.outer(share, share) / (1 - share)[:, None]
     np.fill_diagonal(expected, 0)
     np.testing.assert_allclose(pairs / draws, expected, atol=4 * np.sqrt(0.15 / draws))
+
+
+def test_weights_that_are_not_a_number_are_never_drawn() -> None:
+    weight = torch.tensor([torch.nan, 1.0, torch.inf, 1e-30, 0.0]).view(1, 1, 5)
+    for dtype in (torch.uint8, torch.int16, torch.int64):
+        label = torch.tensor([300 if dtype != torch.uint8 else 3] * 5).to(dtype).view(1, 1, 5)
+        sample = sample_pixels(weight, label, per_class=9, generators=generators(1))
+        assert sample.voxel.tolist() == [2, 1, 3]
+        assert sample.label.unique().item() == label[0, 0, 0]
+
+
+def test_gradient_of_a_voxel_taken_twice_is_the_sum() -> None:
+    features = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    batch, voxel = torch.tensor([1, 0, 1]), torch.tensor([7, 2, 7])
+    weights = torch.randn(3, 3, dtype=torch.float64)
+    sample = PixelSample(batch, voxel, torch.ones(3, dtype=torch.int64))
+    (gradient,) = torch.autograd.grad((take_pixels(features, sample) * weights).sum(), features)
+    expected = torch.zeros(2, 3, 20, dtype=torch.float64)
+    for row, (image, place) in enumerate(zip(batch.tolist(), voxel.tolist(), strict=True)):
+        expected[image, :, place] += weights[row]
+    torch.testing.assert_close(gradient.flatten(2), expected)
 
 
 def test_an_image_depends_on_its_own_generator_alone() -> None:
