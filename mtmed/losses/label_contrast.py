@@ -137,7 +137,7 @@ class LabelContrastLoss(nn.Module):
             tags = gather_with_gradient(torch.stack([partner_labels.long(), partner_groups.long()], dim=1))
             tags = torch.cat([torch.stack([anchor_labels.long(), anchor_groups.long()], dim=1), tags])
             relation, kinds = self._relation_of_kinds(tags)
-            anchor_kinds, partner_kinds = kinds.split([len(anchors), len(partners)])
+            anchor_kinds, partner_kinds = kinds[: len(anchors)], kinds[len(anchors) :]
             membership = functional.one_hot(partner_kinds, len(relation)).to(dtype)
             positive, compared = (relation == 1).to(dtype), (relation != -1).to(dtype)
             positives = (positive @ membership.sum(0))[anchor_kinds]

@@ -36,7 +36,6 @@ TINY = {
     "batch_size": 1,
     "patch_size": [32, 32, 32],
     "spacing": [1.0, 1.0, 1.0],
-    "folds": 2,
     **{f"network_def#{key}": value for key, value in NETWORK.items()},
 }
 INFERENCE = {"overlap": 0.0}
@@ -138,6 +137,8 @@ def folder(tmp_path: Path) -> Path:
 def command(folder: Path, config: str, *arguments: str) -> list[str]:
     """What the user types; the options of the tiny run stand in an args file so that rows can override them."""
     given = INFERENCE if config == "inference" else TINY | {"store_dir": str(folder / "store")}
+    if config == "finetune":
+        given = given | {"folds": 2, "val_interval": 1}
     options = {**given, "dataset_dir": str(folder / "cohort"), "output_dir": str(folder / "out")}
     args_file = folder / "options.json"
     for position, argument in enumerate(arguments):
