@@ -67,7 +67,7 @@ def write_cohort(folder: Path, shape: Sequence[int], number: int) -> list[Case]:
 
 def store_chain() -> list[Any]:
     return [
-        LoadVolumed(KEYS),
+        LoadVolumed(KEYS, keep_integers=True),
         Orientationd(KEYS, axcodes="RAS", labels=None),
         SeparableSpacingd(KEYS, pixdim=PIXDIM, mode=MODES),
         ScaleIntensityRanged("image", **WINDOW),

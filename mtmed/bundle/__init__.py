@@ -1,5 +1,6 @@
 """What a MONAI bundle of mtmed calls in its expressions: its folder, its checks, its network."""
 
+from mtmed.bundle import messages
 from mtmed.bundle.active import active_parser, command_line, literal
 from mtmed.bundle.data_check import check_data
 from mtmed.bundle.network import network
@@ -17,3 +18,6 @@ __all__ = [
     "run_folder",
     "start_run",
 ]
+
+# here and not in start_run, because what that item of ``run`` refers to is evaluated before it
+messages.install()

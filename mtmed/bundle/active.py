@@ -6,7 +6,7 @@ up among the callers: MONAI's parser is there whenever one of its expressions is
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -17,6 +17,12 @@ from mtmed.errors import InputError
 
 __all__ = ["CommandLine", "active_parser", "command_line", "literal"]
 
+# arguments of MONAI's ``run`` and of its workflow, which are no ids of the config
+_ARGUMENTS = frozenset(
+    {"config_file", "meta_file", "logging_file", "run_id", "init_id", "final_id", "tracking", "workflow_name"}
+    | {"workflow_type", "properties_path"}
+)
+
 
 @dataclass(frozen=True)
 class CommandLine:
@@ -25,18 +31,23 @@ class CommandLine:
     Attributes:
         config_files: paths, the first one is the main config, the others override it.
         overrides: ids and values given on the command line or in an ``--args_file``.
+        args_file: path of that file.
+        from_args_file: the ids that stand in it and not on the command line.
+        tracking: name or settings of MONAI's experiment tracking.
     """
 
     config_files: tuple[str, ...]
     overrides: Mapping[str, Any]
+    args_file: str | None = None
+    from_args_file: frozenset[str] = frozenset()
+    tracking: Any = None
 
 
-def _callers() -> list[FrameType]:
-    frames, frame = [], inspect.currentframe()
+def _callers() -> Iterator[FrameType]:
+    frame = inspect.currentframe()
     while frame is not None:
-        frames.append(frame)
+        yield frame
         frame = frame.f_back
-    return frames
 
 
 def active_parser() -> ConfigParser:
@@ -56,16 +67,30 @@ def command_line() -> CommandLine | None:
     """What MONAI's ``run`` command was given; None when the config is run from Python."""
     for frame in _callers():
         if frame.f_code.co_name == "run" and frame.f_globals.get("__name__") == "monai.bundle.scripts":
-            given = {**_args_file(frame.f_locals.get("args_file")), **dict(frame.f_locals.get("override") or {})}
-            files = frame.f_locals.get("config_file") or given.get("config_file") or ()
-            names = {"config_file", "meta_file", "logging_file", "run_id", "init_id", "final_id", "tracking"}
-            overrides = {key: value for key, value in given.items() if key not in names}
-            return CommandLine((files,) if isinstance(files, str) else tuple(files), overrides)
+            return _command_line(frame.f_locals)
     return None
 
 
-def _args_file(path: Any) -> dict[str, Any]:
-    return dict(ConfigParser.load_config_file(path)) if isinstance(path, str) else {}
+def _command_line(arguments: Mapping[str, Any]) -> CommandLine:
+    args_file = arguments.get("args_file")
+    # like MONAI, a value given as null counts as not given
+    typed = {key: value for key, value in (arguments.get("override") or {}).items() if value is not None}
+    given = {**_read(args_file), **typed}
+    files = arguments.get("config_file") or given.get("config_file") or ()
+    overrides = {key: value for key, value in given.items() if key not in _ARGUMENTS}
+    return CommandLine(
+        config_files=(files,) if isinstance(files, str) else tuple(files),
+        overrides=overrides,
+        args_file=args_file if isinstance(args_file, str) else None,
+        from_args_file=frozenset(overrides) - frozenset(typed),
+        tracking=arguments.get("tracking") or given.get("tracking"),
+    )
+
+
+def _read(args_file: Any) -> dict[str, Any]:
+    if isinstance(args_file, str):
+        return dict(ConfigParser.load_config_file(args_file))
+    return dict(args_file) if isinstance(args_file, Mapping) else {}
 
 
 def literal(identifier: str) -> dict[str, Any]:
@@ -73,10 +98,15 @@ def literal(identifier: str) -> dict[str, Any]:
 
     Args:
         identifier: id of a dictionary, for example ``"network_def"``.
+
+    Raises:
+        InputError: if the entry is not a dictionary.
     """
     parser = active_parser()
-    entry = parser[identifier]
+    entry = parser.get(identifier)
+    if not isinstance(entry, Mapping):
+        raise InputError(identifier, f"is {entry!r}, not a dictionary", "override single keys of it")
     return {
         key: value if key.startswith("_") else parser.get_parsed_content(f"{identifier}::{key}")
-        for key, value in dict(entry).items()
+        for key, value in entry.items()
     }

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtmed.data import Cohort, check_cases
@@ -31,8 +31,49 @@ def _fingerprint(cohort: Cohort) -> str:
     return digest.hexdigest()
 
 
+def _checked_before(path: Path) -> str | None:
+    """Fingerprint of the data that passed the check; None if no record of it can be read."""
+    try:
+        return str(json.loads(path.read_text())["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _check_options(
+    patch_size: Sequence[int] | None, spacing: Sequence[float] | None, window: Sequence[float] | None
+) -> None:
+    for name, values in (("patch_size", patch_size), ("spacing", spacing)):
+        if values is not None and not (_are_numbers(values, 3) and min(values) > 0):
+            raise InputError(name, f"is {values!r}", "give three numbers above 0")
+    if window is not None and not (_are_numbers(window, 2) and window[0] < window[1]):
+        raise InputError("window", f"is {window!r}", "give two numbers, the lower one first")
+
+
+def _are_numbers(values: Sequence[float], count: int) -> bool:
+    numbers = isinstance(values, Sequence) and all(isinstance(value, int | float) for value in values)
+    return numbers and len(values) == count
+
+
+def _check_label_names(cohort: Cohort, label_names: Mapping[int, str]) -> None:
+    """Require that label values mean the same in all data sets and count the channels of the logits."""
+    values = sorted(label_names)
+    if values != list(range(len(values))):
+        problem = f"has the label values {', '.join(map(str, values))}, which leave some out"
+        raise InputError(cohort.datasets[0], problem, f"number its labels 0 to {len(values) - 1}")
+    for dataset in cohort.datasets:
+        if cohort.label_names(dataset) != dict(label_names):
+            problem = f"names its labels {cohort.label_names(dataset)}, but {cohort.datasets[0]} {dict(label_names)}"
+            raise InputError(dataset, problem, "fine-tune on data sets with the same labels")
+
+
 def check_data(
-    cohort: Cohort, *, output_dir: str, patch_size: Sequence[int] | None = None, spacing: Sequence[float] | None = None
+    cohort: Cohort,
+    *,
+    output_dir: str,
+    patch_size: Sequence[int] | None = None,
+    spacing: Sequence[float] | None = None,
+    window: Sequence[float] | None = None,
+    label_names: Mapping[int, str] | None = None,
 ) -> None:
     """Check every case of a cohort before training; a resumed run does not read unchanged files again.
 
@@ -41,10 +82,16 @@ def check_data(
         output_dir: folder of the run, which gets ``data_check.json``.
         patch_size: voxels of a training patch.
         spacing: mm that the volumes will be resampled to.
+        window: lowest and highest intensity that is told apart.
+        label_names: names of the label values, if one network shall segment them all: every data set must have these,
+            numbered without gaps. Without it each data set may label what it likes, as in pre-training.
 
     Raises:
         InputError: with one line per problem.
     """
+    _check_options(patch_size, spacing, window)
+    if label_names is not None:
+        _check_label_names(cohort, label_names)
     modalities = {manifest.name: manifest.modalities for manifest in cohort.manifests}
     if len({len(names) for names in modalities.values()}) > 1:
         text = ", ".join(f"{name} {list(names)}" for name, names in modalities.items())
@@ -52,7 +99,7 @@ def check_data(
     if rank() != 0:
         return
     path, fingerprint = Path(output_dir) / "data_check.json", _fingerprint(cohort)
-    if path.is_file() and json.loads(path.read_text()).get("fingerprint") == fingerprint:
+    if _checked_before(path) == fingerprint:
         return
     report = check_cases(cohort, patch_size=patch_size, spacing=spacing)
     for notice in report.notices:

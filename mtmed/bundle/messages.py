@@ -1,9 +1,18 @@
-"""One line for what the user can mend, silence for what nobody can."""
+"""One line for what the user can mend, a traceback for what only a programmer can.
 
+The program ``python -m monai.bundle`` gets this when a config imports `mtmed.bundle`; a user's own program keeps
+Python's tracebacks.
+"""
+
+import errno
 import logging
+import re
 import sys
 import warnings
+from collections.abc import Iterator
 from types import TracebackType
+
+import torch
 
 from mtmed.errors import InputError
 
@@ -14,27 +23,118 @@ _SILENCED = (
     # MONAI announces a renamed argument of NumPy's or torch's that it uses itself
     ("ignore", "TypedStorage is deprecated", UserWarning),
 )
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_IN_WORKER = re.compile(r"mtmed\.errors\.InputError: (.*?): (.*); (.*)")
+_MISSING_REFERENCE = re.compile(r"the referring item `@(\S+)` is not defined")
+_CIRCULAR_REFERENCE = re.compile(r"detected circular references '(\S+)'")
 
 
 def mendable(error: BaseException | None) -> InputError | None:
-    """The `InputError` that an exception was raised from, if there is one.
+    """What the user can do about an exception; None if it is a fault of the program.
 
-    MONAI and Ignite wrap what happens inside a config's expressions and inside an engine.
+    MONAI, Ignite and torch wrap what happens inside a config's expressions, an engine and a loader's worker. An
+    `InputError` among the causes is the answer; else a full disk or memory, a reference to nothing, an expression that
+    does not evaluate, or a component that does not accept its arguments is turned into one.
+
+    Args:
+        error: the exception, with its causes and traceback.
     """
+    chain = list(_causes(error))
+    for item in chain:
+        if isinstance(item, InputError):
+            return item
+        # a loader's worker sends the text of its traceback
+        if found := _IN_WORKER.search(str(item)):
+            return InputError(*found.groups())
+    return _resource_fault(chain) or _config_fault(chain)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
-        if isinstance(error, InputError):
-            return error
-        error = error.__cause__ or error.__context__
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _resource_fault(chain: list[BaseException]) -> InputError | None:
+    for error in chain:
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            remedy = "free space or choose another folder, then run the same command again"
+            return InputError(error.filename or "disk", "no space left on the disk", remedy)
+        if isinstance(error, torch.OutOfMemoryError | MemoryError):
+            problem = f"its memory is full ({str(error).partition('. ')[0] or type(error).__name__})"
+            return InputError("device", problem, "use a smaller batch_size or patch_size")
     return None
 
 
+def _config_fault(chain: list[BaseException]) -> InputError | None:
+    identifier = "config"
+    for error in chain:
+        text, cause = str(error), error.__cause__
+        identifier = _config_id(error) or identifier
+        if found := _MISSING_REFERENCE.search(text):
+            problem = f"refers to @{found[1]}, which is not in the config"
+            return InputError(identifier, problem, "correct the reference")
+        if found := _CIRCULAR_REFERENCE.search(text):
+            return InputError(identifier, f"refers to itself through @{found[1]}", "correct the reference")
+        if isinstance(error, ModuleNotFoundError) and "Cannot locate class or function path" in text:
+            target = text.partition("'")[2].partition("'")[0]
+            return InputError(identifier, f"there is no class or function {target}", "correct _target_")
+        if text.startswith("Failed to instantiate component"):
+            if isinstance(cause, ImportError):
+                return InputError(identifier, _cause(cause), "install the package that is missing")
+            if isinstance(cause, TypeError | ValueError):
+                return InputError(identifier, _cause(cause), "correct its arguments")
+        if text.startswith("Failed to evaluate ConfigExpression") and cause is not None and _in_expression(cause):
+            return InputError(identifier, _cause(cause), "correct the expression or the options that it uses")
+    return None
+
+
+def _config_id(error: BaseException) -> str | None:
+    """Id of the innermost config entry that was being resolved when an exception was raised."""
+    identifier, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_name == "_resolve_one_item":
+            identifier = str(trace.tb_frame.f_locals.get("id"))
+        trace = trace.tb_next
+    return identifier
+
+
+def _in_expression(error: BaseException) -> bool:
+    """Whether an exception was raised by the text of an expression, not by what the text calls."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_filename == "<string>"
+
+
+def _cause(error: BaseException) -> str:
+    line = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    return f"{type(error).__name__}: {line}"
+
+
 def _print_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        return
     found = mendable(error)
     if found is None:
+        _log_traceback(error)
         sys.__excepthook__(kind, error, trace)
         return
-    logging.getLogger("mtmed").debug("Full traceback", exc_info=(kind, error, trace))
-    print(f"error: {found}", file=sys.stderr)
+    log = _log_traceback(error)
+    where = f" (traceback: {log})" if log is not None and found not in _causes(error) else ""
+    print(f"error: {found}{where}", file=sys.stderr)
+
+
+def _log_traceback(error: BaseException) -> str | None:
+    """Write the traceback into the run's log and nowhere else; return the log's path."""
+    record = logging.LogRecord("mtmed", logging.ERROR, __file__, 0, "Stopped", None, None)
+    record.exc_info = (type(error), error, error.__traceback__)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+            return handler.baseFilename
+    return None
 
 
 class _NotTwice(logging.Filter):
@@ -45,7 +145,13 @@ class _NotTwice(logging.Filter):
 
 
 def install() -> None:
-    """Let uncaught `InputError` end the process with its line alone and exit status 1."""
+    """In MONAI's program, let uncaught exceptions that are `mendable` end it with their line alone and exit status 1.
+
+    Elsewhere it does nothing: a program that imports mtmed keeps its own ways.
+    """
+    specification = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if getattr(specification, "name", None) != "monai.bundle.__main__":
+        return
     sys.excepthook = _print_one_line
     for action, message, category in _SILENCED:
         warnings.filterwarnings(action, message=message, category=category)  # type: ignore[arg-type]

@@ -21,12 +21,12 @@ def _asked_for(identifier: str) -> set[str]:
     given = command_line()
     if given is None:
         return set()
-    asked = {key.replace("#", "::") for key in given.overrides}
-    names = {key.removeprefix(f"{identifier}::") for key in asked if key.startswith(f"{identifier}::")}
-    for path in given.config_files[1:]:
-        overlay = ConfigParser.load_config_file(path)
-        names |= {key.removeprefix(f"{identifier}#") for key in overlay if key.startswith(f"{identifier}#")}
-        names |= set(overlay.get(identifier, {}))
+    names: set[str] = set()
+    for asked in (given.overrides, *map(ConfigParser.load_config_file, given.config_files[1:])):
+        for key, value in asked.items():
+            whole, _, argument = key.lstrip("+").replace("#", "::").partition("::")
+            if whole == identifier:
+                names |= {argument} if argument else set(value)
     return names
 
 

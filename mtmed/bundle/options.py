@@ -1,26 +1,152 @@
-"""Unknown options are refused; MONAI would take them silently and go on with the old value."""
+"""Options that nothing reads, or of the wrong kind, are refused; MONAI would take them silently."""
 
 import difflib
+import inspect
 import json
 import re
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 from monai.bundle import ConfigParser
-from monai.bundle.properties import InferProperties, MetaProperties, TrainProperties
+from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
-from mtmed.bundle.active import active_parser, command_line
+from mtmed.bundle.active import CommandLine, active_parser, command_line
 from mtmed.errors import InputError
 
 __all__ = ["check_options"]
 
 _REFERENCE = re.compile(r"@([A-Za-z_]\w*(?:(?:::|#)\w+)*)")
-_OF_MONAI = frozenset(
-    {"imports", "initialize", "run", "finalize", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}
-    | {"is_not_rank0", "_meta_", "displayable_configs"}
-    | {p["id"].split("::")[0] for table in (TrainProperties, InferProperties, MetaProperties) for p in table.values()}
-)
+_OF_MONAI = frozenset({"imports", "initialize", "run", "finalize"})
+_MISSING = object()
+
+
+def check_options() -> None:
+    """Refuse options that nothing reads and values that cannot be meant.
+
+    An id is known if the main config has it, an entry refers to it, MONAI reads it, or it is an argument of the
+    component or a key of the plain dictionary it is given to. A number, text, switch or list of the main config may
+    only become one of the same kind, or an expression; a list of words on top of it names all the choices there are.
+    This holds for the command line, ``--args_file`` and every further config file.
+
+    Raises:
+        InputError: for an unknown option (with the nearest known one), a value of another kind, or a key that stands
+            twice in a config file.
+    """
+    given = command_line()
+    if given is None or not given.config_files:
+        return
+    for path in (*given.config_files, *filter(None, [given.args_file])):
+        _refuse_duplicate_keys(path)
+    _Options(given).check()
+
+
+class _Options:
+    """The options that were given, beside what the configs know."""
+
+    def __init__(self, given: CommandLine) -> None:
+        self.parser = active_parser()
+        self.merged: dict[str, Any] = self.parser.get()
+        self.main_file = given.config_files[0]
+        self.main: dict[str, Any] = ConfigParser.load_config_file(self.main_file)
+        self.asked = [
+            (_normal(key), value, given.args_file if key in given.from_args_file else "the command line")
+            for key, value in given.overrides.items()
+        ]
+        for path in given.config_files[1:]:
+            self.asked += [(_normal(key), value, path) for key, value in ConfigParser.load_config_file(path).items()]
+        self.referred = set(_references(self.merged))
+        self.known = set(_ids(self.main)) | self.referred | _OF_MONAI | _of_tracking(given.tracking)
+
+    def check(self) -> None:
+        for identifier, value, source in self.asked:
+            if identifier.split("::")[0] == "_meta_":
+                continue
+            for inner in (identifier, *_ids(value, identifier)):
+                if inner not in self.known and not self._is_free(inner):
+                    raise InputError(inner, f"unknown option (from {source})", self._hint(inner))
+            default = _entry(self.main, identifier)
+            kind = _expected(default, value)
+            if kind is None and "::" not in identifier:
+                kind = _choices(default, value)
+            if kind is not None:
+                remedy = "set its keys one by one" if isinstance(default, Mapping) else f"its default is {default!r}"
+                raise InputError(identifier, f"is {value!r}, not {kind} (from {source})", remedy)
+
+    def _is_free(self, identifier: str) -> bool:
+        """Whether an id is an argument of a component, or lies in a plain dictionary or list that something takes."""
+        parent, _, name = identifier.rpartition("::")
+        entry = _entry(self.merged, parent) if parent else _MISSING
+        if isinstance(entry, list):
+            return True
+        if not isinstance(entry, Mapping):
+            return False
+        if "_target_" in entry:
+            arguments = self._arguments(entry)
+            return arguments is None or name in arguments or name.startswith("_")
+        steps = parent.split("::")
+        ancestors = ["::".join(steps[: depth + 1]) for depth in range(len(steps))]
+        taken = any(ancestor in self.referred for ancestor in ancestors) or any(
+            "_target_" in above for above in (_entry(self.merged, a) for a in ancestors) if isinstance(above, Mapping)
+        )
+        return taken and not self._looks_misspelt(identifier)
+
+    def _looks_misspelt(self, identifier: str) -> bool:
+        """Whether a key of a free dictionary resembles one that is there and is used nowhere else."""
+        parent, _, name = identifier.rpartition("::")
+        siblings = [key for key in _entry(self.main, parent) or () if key != name] if self._in_main(parent) else []
+        if not difflib.get_close_matches(name, siblings, n=1, cutoff=0.75):
+            return False
+        return all(other == identifier or other.rpartition("::")[2] != name for other in _ids(self.merged))
+
+    def _in_main(self, identifier: str) -> bool:
+        return isinstance(_entry(self.main, identifier), Mapping)
+
+    def _arguments(self, component: Mapping[str, Any]) -> set[str] | None:
+        """Names of the arguments that a component takes; None if any, or if that cannot be found out."""
+        target = str(component["_target_"])
+        module = self.parser.locator.get_component_module_name(target)
+        module = module[0] if isinstance(module, list) else module
+        try:
+            parameters = inspect.signature(locate(target if module is None else f"{module}.{target}")).parameters  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            return None
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return None
+        return set(parameters)
+
+    def _hint(self, identifier: str) -> str:
+        parent, _, name = identifier.rpartition("::")
+        known = {key for key in self.known if not key[-1].isdigit() or key in self.main}
+        entry = _entry(self.merged, parent) if parent else self.main
+        if isinstance(entry, Mapping) and "_target_" in entry:
+            known |= {f"{parent}::{argument}" for argument in self._arguments(entry) or ()}
+        known.discard(identifier)
+        siblings = {key.rpartition("::")[2]: key for key in known if key.rpartition("::")[0] == parent}
+        leaves = {key.rpartition("::")[2]: key for key in sorted(known, reverse=True)}
+        for names, cutoff in ((siblings, 0.6), (leaves, 0.8)):
+            if near := difflib.get_close_matches(name, names, n=1, cutoff=cutoff):
+                key = names[near[0]]
+                # an argument that only passes on a key on top: that key
+                value = _entry(self.main, key)
+                passed_on = isinstance(value, str) and value.startswith("@") and value[1:] in self.main
+                return f"did you mean {(value[1:] if passed_on else key)!r}?"
+        return f"see the keys on top of {self.main_file}"
+
+
+def _of_tracking(tracking: Any) -> set[str]:
+    """Ids that MONAI's experiment tracking brings along, by the name of its settings, their file, or themselves."""
+    if not tracking:
+        return set()
+    if isinstance(tracking, str) and tracking in DEFAULT_EXP_MGMT_SETTINGS:
+        tracking = DEFAULT_EXP_MGMT_SETTINGS[tracking]
+    return set(ConfigParser.load_config_files(tracking)["configs"])
+
+
+def _normal(key: str) -> str:
+    return key.replace("#", "::").lstrip("+")
 
 
 def _ids(config: Any, prefix: str = "") -> Iterator[str]:
@@ -30,6 +156,18 @@ def _ids(config: Any, prefix: str = "") -> Iterator[str]:
         identifier = f"{prefix}::{key}" if prefix else str(key)
         yield identifier
         yield from _ids(value, identifier)
+
+
+def _entry(config: Any, identifier: str) -> Any:
+    """What stands at an id, or ``_MISSING``."""
+    for key in identifier.split("::"):
+        if isinstance(config, Mapping) and key in config:
+            config = config[key]
+        elif isinstance(config, list) and key.isdigit() and int(key) < len(config):
+            config = config[int(key)]
+        else:
+            return _MISSING
+    return config
 
 
 def _references(config: Any) -> Iterator[str]:
@@ -44,30 +182,42 @@ def _references(config: Any) -> Iterator[str]:
             yield from _references(value)
 
 
-def _free(identifier: str, known: set[str], config: Mapping[str, Any]) -> bool:
-    """Whether an id lies in a plain dictionary whose keys are the user's own, such as class weights by name."""
-    parent = identifier.rpartition("::")[0]
-    entry: Any = config
-    for key in parent.split("::") if parent else ():
-        if isinstance(entry, list):
-            entry = entry[int(key)] if key.isdigit() and int(key) < len(entry) else None
-        else:
-            entry = entry.get(key) if isinstance(entry, Mapping) else None
-    return parent in known and isinstance(entry, Mapping) and "_target_" in entry and _accepts(entry, identifier)
+def _expected(default: Any, value: Any) -> str | None:
+    """What a value should be after its default, in words; None if it may be what it is."""
+    # MONAI's command line passes no null; "none" stands for it
+    if value is None or value == "none" or (isinstance(value, str) and not _is_word(value)):
+        return None
+    if isinstance(default, bool):
+        # the command line makes text of "true", which counts as true, and of "false", which does not count as false
+        return None if isinstance(value, bool) or value == "true" else "True or False"
+    if isinstance(default, Real):
+        return None if _is_number(value) else "a number"
+    if _is_word(default):
+        return None if isinstance(value, str) else "text"
+    if isinstance(default, Mapping):
+        return None if isinstance(value, Mapping) else "a dictionary"
+    if isinstance(default, list) and default:
+        if not isinstance(value, list | tuple):
+            return "a list"
+        if all(_is_number(item) for item in default):
+            return None if all(_expected(0, item) is None for item in value) else "a list of numbers"
+    return None
 
 
-def _accepts(component: Mapping[str, Any], identifier: str) -> bool:
-    """Whether a component's class takes the argument; what cannot be found out is left to the component."""
-    import inspect
-    from pydoc import locate
+def _choices(default: Any, value: Any) -> str | None:
+    """What the words of a list should be, in words; None if they may be what they are."""
+    words = isinstance(default, list) and bool(default) and all(map(_is_word, default))
+    if not words or not isinstance(value, list | tuple) or all(item in default for item in value):
+        return None
+    return f"a list of {', '.join(default)}"
 
-    target = locate(str(component["_target_"]))
-    try:
-        parameters = inspect.signature(target).parameters  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return target is None
-    name = identifier.rpartition("::")[2]
-    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()) or name.startswith("_")
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and not value.startswith(("$", "@", "%"))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _refuse_duplicate_keys(path: str) -> None:
@@ -80,32 +230,3 @@ def _refuse_duplicate_keys(path: str) -> None:
 
     if path.endswith(".json"):
         json.loads(Path(path).read_text(), object_pairs_hook=unique)
-
-
-def check_options() -> None:
-    """Refuse options that nothing reads.
-
-    An id is known if the main config has it, an entry refers to it, MONAI defines it, or it is an argument of the
-    component it is given to. This holds for the command line, ``--args_file`` and every further config file.
-
-    Raises:
-        InputError: for an unknown option (with the nearest known one) or a key that stands twice in a config file.
-    """
-    given = command_line()
-    if given is None or not given.config_files:
-        return
-    for path in given.config_files:
-        _refuse_duplicate_keys(path)
-    main = ConfigParser.load_config_file(given.config_files[0])
-    merged = active_parser().get()
-    known = set(_ids(main)) | set(_references(merged)) | _OF_MONAI
-    asked = [(key.replace("#", "::").lstrip("+"), "command line") for key in given.overrides]
-    for path in given.config_files[1:]:
-        overlay = ConfigParser.load_config_file(path)
-        asked += [(key.replace("#", "::").lstrip("+"), path) for key in overlay]
-    for identifier, source in asked:
-        if identifier in known or identifier.split("::")[0] in ("_meta_",) or _free(identifier, known, main):
-            continue
-        near = difflib.get_close_matches(identifier, [k for k in known if not k[-1].isdigit()], n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]!r}?" if near else f"see the keys on top of {given.config_files[0]}"
-        raise InputError(identifier, f"unknown option (from the {source})", hint)

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtmed.bundle import messages
+import torch
+
 from mtmed.bundle.active import active_parser
 from mtmed.bundle.options import check_options
 from mtmed.distributed import rank
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 # What may differ between two starts of one run: where it runs, how long, and what only concerns its own folder.
 _NOT_IN_NAME = frozenset(
     {"device", "workers", "epochs", "new", "output_dir", "bundle_root", "run", "_meta_", "imports"}
+    # MONAI's experiment tracking stamps the time of the start into them
+    | {"tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"}
 )
 
 
@@ -58,11 +61,15 @@ def start_run(output_dir: str, *, total_iterations: int | None = None, new: bool
         next_step: what to say of a finished run.
 
     Raises:
-        InputError: for unknown options or a folder that cannot be written.
+        InputError: for unknown options, a length below 1, a device that is not there, or a folder that cannot be
+            written.
         SystemExit: with status 0, if the run is finished.
     """
-    messages.install()
     check_options()
+    if total_iterations is not None and (not isinstance(total_iterations, int) or total_iterations < 1):
+        problem = f"give {total_iterations!r} iterations"
+        raise InputError("epochs and iterations_per_epoch", problem, "give whole numbers of 1 or more")
+    _check_device()
     folder = Path(output_dir)
     if rank() != 0:
         _stop_if_finished(folder, total_iterations, new, next_step)
@@ -75,15 +82,33 @@ def start_run(output_dir: str, *, total_iterations: int | None = None, new: bool
         probe = folder / f".write-test-{os.getpid()}"
         probe.write_bytes(b"0")
         probe.unlink()
+        _stop_if_finished(folder, total_iterations, new, next_step)
+        config = json.dumps(active_parser().get(), indent=4, default=str)
+        (folder / "config.json").write_text(config + "\n")
+        handler = logging.FileHandler(folder / "log.txt")
     except OSError as error:
-        raise InputError("output_dir", f"{folder} cannot be written ({error.strerror})", "pass --output_dir") from error
-    _stop_if_finished(folder, total_iterations, new, next_step)
-    config = json.dumps(active_parser().get(), indent=4, default=str)
-    (folder / "config.json").write_text(config + "\n")
-    handler = logging.FileHandler(folder / "log.txt")
+        problem = f"{folder} cannot be written ({error.strerror or error})"
+        raise InputError("output_dir", problem, "name a folder that you may write to with --output_dir") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     logger.info("Run folder: %s", folder)
+
+
+def _check_device() -> None:
+    """Refuse a device that this machine does not have, before time is spent on the data."""
+    parser = active_parser()
+    given = parser.get_parsed_content("device") if "device" in parser else "cpu"
+    try:
+        device = torch.device(given)
+    except (RuntimeError, TypeError) as error:
+        raise InputError("device", f"is {given!r}, which is no device", "use cpu, cuda or cuda:<number>") from error
+    if device.type != "cuda":
+        return
+    if not torch.cuda.is_available():
+        raise InputError("device", f"is {device}, but there is no GPU here", "use --device cpu")
+    count = torch.cuda.device_count()
+    if device.index is not None and device.index >= count:
+        raise InputError("device", f"is {device}, but GPUs here end at cuda:{count - 1}", "use one of these")
 
 
 def finish_run(next_step: str) -> None:

@@ -27,16 +27,16 @@ def boundary_distance(label: NDArray[Any]) -> NDArray[np.float16]:
     Returns:
         Distances of the label's shape, voxels.
     """
-    classes, indices = np.unique(label, return_inverse=True)
-    regions = indices.reshape(label.shape)
-    if len(classes) < 2:
+    if label.min() == label.max():
         return np.full(label.shape, np.linalg.norm(label.shape), np.float16)
     if edt is not None:
-        # 0 would be left out as background, hence + 1
-        whole: NDArray[np.float32] = edt(np.ascontiguousarray(regions + 1, np.uint32), black_border=False, parallel=1)
+        # 0 would be left out as background, hence every class is moved up by one, the lowest to 1
+        regions = (label - label.min()).astype(np.uint32)
+        regions += 1
+        whole: NDArray[np.float32] = edt(np.ascontiguousarray(regions), black_border=False, parallel=1)
         return whole.astype(np.float16)
     distance = np.zeros(label.shape, np.float16)
-    for index in range(len(classes)):
-        region = regions == index
+    for value in np.unique(label):
+        region = label == value
         distance[region] = distance_transform_edt(region)[region]
     return distance

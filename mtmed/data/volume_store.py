@@ -37,6 +37,7 @@ from mtmed.data.volumes import (
     open_arrays,
     sampled_checksum,
 )
+from mtmed.data.voxel_check import finite_extremes, whole_labels
 from mtmed.errors import InputError
 
 __all__ = ["Volume", "VolumeStore", "Volumes"]
@@ -197,7 +198,7 @@ class VolumeStore:
                 raise InputError(case.image[0], problem, "check the file and the preprocessing") from error
             if not loaded and isinstance(data["image"], torch.Tensor):
                 loaded = True  # checked here as well: a window would clip infinity, resampling would spread NaN
-                _check_finite(case, data["image"])
+                finite_extremes(case.image, data["image"])
         image = torch.as_tensor(data["image"])
         affine = getattr(image, "affine", torch.eye(image.ndim))
         image = (image.as_tensor() if hasattr(image, "as_tensor") else image).to(torch.float32)
@@ -205,7 +206,7 @@ class VolumeStore:
             raise InputError(case.image[0], f"has shape {tuple(image.shape)} after preprocessing", "expected C H W D")
         label = None
         if case.label:
-            label = _integers(case.label, torch.as_tensor(data["label"]))
+            label = whole_labels(case.label, torch.as_tensor(data["label"]))
             if label.shape != tuple(image.shape[1:]):
                 problem = f"has shape {label.shape} after preprocessing, its image has {tuple(image.shape[1:])}"
                 raise InputError(case.label, problem, "give both the same grid and one label channel")
@@ -228,32 +229,6 @@ def _input_error(error: BaseException | None) -> InputError | None:
     return error
 
 
-def _integers(path: str, label: torch.Tensor) -> NDArray[Any]:
-    values = (label.as_tensor() if hasattr(label, "as_tensor") else label).numpy()
-    values = values[0] if values.shape[0] == 1 else values
-    lowest, highest = values.min(), values.max()
-    if not (lowest >= 0 and highest <= np.iinfo(np.int16).max):
-        raise InputError(path, f"label values span {lowest:g} to {highest:g}, allowed are 0 to 32767", "map its labels")
-    whole = values.astype(np.uint8 if highest <= 255 else np.int16)
-    if values.dtype.kind == "f" and not np.array_equal(whole, values):
-        odd = float(values[whole != values].flat[0])
-        raise InputError(path, f"holds the label value {odd:g}", "label values must be whole numbers")
-    return np.ascontiguousarray(whole)
-
-
-def _check_finite(case: Case, image: torch.Tensor) -> list[tuple[float, float]]:
-    """Lowest and highest voxel of each channel, which must be finite."""
-    extremes = []
-    for channel, voxels in enumerate(image.as_tensor() if hasattr(image, "as_tensor") else image):
-        low, high = (float(value) for value in torch.aminmax(voxels))
-        if not np.isfinite(high - low):
-            bad = int((~torch.isfinite(voxels)).sum())
-            name = case.image[channel if len(case.image) == len(image) else 0]
-            raise InputError(name, f"{bad} voxels are NaN or infinite", "repair the image or leave the case out")
-        extremes.append((low, high))
-    return extremes
-
-
 def _write(
     folder: Path,
     case: Case,
@@ -264,7 +239,7 @@ def _write(
 ) -> Record:
     slopes, intercepts = [], []
     stored = np.empty(tuple(image.shape), np.uint16)
-    for channel, (low, high) in enumerate(_check_finite(case, image)):
+    for channel, (low, high) in enumerate(finite_extremes(case.image, image)):
         voxels = image[channel]
         slope = (high - low) / 65535 or 1.0
         np.copyto(stored[channel], (voxels - low).mul_(1 / slope).round_().clamp_(0, 65535).numpy(), casting="unsafe")
@@ -276,7 +251,7 @@ def _write(
         arrays["label"] = label
         if distance:
             arrays["distance"] = boundary_distance(label)
-        classes = tuple(int(value) for value in np.flatnonzero(np.bincount(label.ravel())))
+        classes = tuple(int(value) for value in torch.bincount(torch.from_numpy(label).flatten()).nonzero())
         arrays |= {f"class {value}": _table(label == value) for value in classes}
         arrays["foreground"] = _table(label > 0)
     places: dict[str, ArrayPlace] = {}

@@ -187,12 +187,12 @@ class MultiTaskTrainer(Trainer):
     def _optimise(self, total: Tensor) -> None:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         if self.scaler is None:
-            total.backward()
+            total.backward()  # type: ignore[no-untyped-call]
             if self.max_gradient_norm is not None:
                 nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
             self.optimizer.step()
             return
-        self.scaler.scale(total).backward()
+        self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         if self.max_gradient_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)

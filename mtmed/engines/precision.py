@@ -13,7 +13,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 def _bfloat16_pays(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # on CPUs without these instructions bfloat16 is emulated and several times slower
     has_instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return device.type == "cpu" and bool(has_instructions)

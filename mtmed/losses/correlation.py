@@ -120,7 +120,11 @@ def _result_dtype(first: Tensor, second: Tensor) -> torch.dtype:
 def _blocks(tensor: Tensor) -> Iterator[tuple[int, slice]]:
     """Sample index and range of voxels of each block of a ``B C V`` tensor."""
     batch, channels, voxels = tensor.shape
-    size = max((_CPU_BLOCK if tensor.device.type == "cpu" else _GPU_BLOCK) // channels, 256)
+    elements = _GPU_BLOCK
+    if tensor.device.type == "cpu":
+        # threads wait for each other after every operation, so that several of them want fewer, larger ones
+        elements = _CPU_BLOCK if torch.get_num_threads() == 1 else 4 * _CPU_BLOCK
+    size = max(elements // channels, 256)
     for sample in range(batch):
         for start in range(0, voxels, size):
             yield sample, slice(start, min(start + size, voxels))

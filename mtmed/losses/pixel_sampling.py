@@ -136,7 +136,7 @@ def sample_pixels(
         if len(counts) <= 256:
             values = values.to(torch.uint8)  # sorted much faster than wider integers
         order = values.argsort(stable=True)
-        keys = keys[order]
+        keys = keys.index_select(0, order)
         start = 0
         for value, count in enumerate(counts.tolist()):
             if count and (value or background):
@@ -153,12 +153,12 @@ def sample_pixels(
 
 
 def _random_keys(rates: Tensor, generator: torch.Generator) -> Tensor:
-    """Inverses of exponential times of the given rates, 0 where nothing may be drawn; the largest come first."""
+    """Inverses of exponential times of the given rates, not above 0 where nothing may be drawn; largest come first."""
     rates = rates.to(torch.promote_types(rates.dtype, torch.float32))
     uniform = torch.rand(rates.shape, generator=generator, dtype=rates.dtype, device=generator.device).to(rates.device)
     # below 1 by torch's promise; a 0 would never be drawn
     keys = rates / uniform.clamp_(min=torch.finfo(rates.dtype).tiny).log_().neg_()
-    return keys.where(rates > 0, 0)
+    return keys.nan_to_num_(nan=0.0, posinf=torch.inf)
 
 
 def take_pixels(features: Tensor, sample: PixelSample) -> Tensor:

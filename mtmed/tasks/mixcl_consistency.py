@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from mtmed.distributed import world_size
 from mtmed.errors import InputError
 from mtmed.losses import (
     CrossCorrelationLoss,
@@ -105,7 +106,12 @@ class MixCLConsistency(Task):
         )
 
     def _project(self, features: ViewFeatures, level: int) -> Tensor:
-        return self.projectors[str(level)](features.encoded[level])  # type: ignore[no-any-return]
+        feature_map = features.encoded[level]
+        if self.training and feature_map.shape[0] * feature_map[0, 0].numel() * world_size() == 1:
+            raise InputError(
+                "patch_size", f"leaves one voxel on level {level}, too few to normalise", "give a larger patch or batch"
+            )
+        return self.projectors[str(level)](feature_map)  # type: ignore[no-any-return]
 
     def forward(
         self, features: Mapping[str, ViewFeatures], views: Mapping[str, View], context: StepContext

@@ -6,7 +6,7 @@ need neither a sampling grid nor float64 voxels.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from monai.transforms import Spacingd, SpatialResample
 
 __all__ = ["SeparableSpacingd"]
 
+_SLAB = 2**17  # voxels of a slab: a few of them in float32 fit the cache of a CPU core
 _MIXING_VOXELS = 1e-3  # header affines are float32, so that rotations are orthogonal to about 1e-7 per voxel
 
 
@@ -86,32 +87,73 @@ class _SeparableResample(SpatialResample):
             orig_size=tuple(before),
             transform_info=self.get_transform_info(),
         )
-        voxels = img.as_tensor().to(torch.float32)
-        if not unchanged:
-            voxels = _resample(voxels, xform, size, nearest=mode == "nearest")
+        if unchanged:
+            voxels = img.as_tensor().to(torch.float32)
+        else:
+            voxels = _resample(img.as_tensor(), xform, size, nearest=mode == "nearest")
         return MetaTensor(voxels).copy_meta_from(record)  # type: ignore[no-any-return]
 
 
 def _resample(voxels: torch.Tensor, xform: torch.Tensor, size: Sequence[int], *, nearest: bool) -> torch.Tensor:
-    """Sample (C, ...) at ``xform @ index`` along each axis, the edge voxel repeated outside."""
-    before = list(voxels.shape[1:])
-    coordinates = _coordinates(xform, before, size)
-    # files keep the first axis fastest: gather in the order of the memory, turn the (mostly smaller) result
-    order = sorted(range(voxels.ndim), key=voxels.stride, reverse=True)
-    voxels = voxels.permute(order)
-    # shrink first, slowest axis first: less to do for the others
-    for axis in sorted(range(len(size)), key=lambda a: (round(size[a] / before[a], 1), order.index(a + 1))):
-        place = order.index(axis + 1)
-        position = coordinates[axis].clamp(0, before[axis] - 1)
+    """Sample (C, ...) at ``xform @ index`` along each axis, the edge voxel repeated outside; float32.
+
+    Works on slabs that fit the cache, in the order of the memory (files keep the first axis fastest), and turns the
+    (mostly smaller) result only.
+    """
+    lines = [
+        _Line.at(position, length, nearest=nearest)
+        for position, length in zip(_coordinates(xform, voxels.shape[1:], size), voxels.shape[1:], strict=True)
+    ]
+    result = torch.empty((len(voxels), *size), dtype=torch.float32)
+    for channel, out in zip(voxels, result, strict=True):
+        order = sorted(range(channel.ndim), key=channel.stride, reverse=True)
+        slow, middle = lines[order[0]], [lines[axis] for axis in order[1:]]
+        channel, out = channel.permute(order), out.permute(order)
+        # where the slowest axis shrinks, only the slices that it reads are worth the other axes
+        needed, places = torch.unique(torch.stack([slow.low, slow.high]), return_inverse=True)
+        slow = _Line(places[0], places[1], slow.weight)
+        # shrink first
+        inner = sorted(range(1, channel.ndim), key=lambda axis: out.shape[axis] / channel.shape[axis])
+        slices = torch.empty((len(needed), *out.shape[1:]), dtype=torch.float32)
+        for part in _slabs(len(needed), channel[0].numel()):
+            slab = channel.index_select(0, needed[part])
+            for axis in inner:
+                slab = middle[axis - 1].sample(slab, axis)
+            slices[part] = slab
+        for part in _slabs(out.shape[1], len(out) * out[0, 0].numel()):
+            out[:, part] = slow.sample(slices[:, part], 0)
+    return result
+
+
+def _slabs(length: int, elements: int) -> list[slice]:
+    """Ranges of an axis that has so many elements per index, each small enough for the cache."""
+    step = max(1, _SLAB // elements)
+    return [slice(start, start + step) for start in range(0, length, step)]
+
+
+class _Line(NamedTuple):
+    """How one axis is sampled: the voxels on both sides and the weight of the upper; no weight takes the lower."""
+
+    low: torch.Tensor
+    high: torch.Tensor
+    weight: torch.Tensor | None
+
+    @classmethod
+    def at(cls, position: torch.Tensor, length: int, *, nearest: bool) -> "_Line":
+        position = position.clamp(0, length - 1)
         if nearest:
-            voxels = voxels.index_select(place, position.round().long())
-            continue
+            low = position.round().long()
+            return cls(low, low, None)
         low = position.floor()
-        weight = (position - low).to(torch.float32).reshape([-1 if a == place else 1 for a in range(voxels.ndim)])
-        below = voxels.index_select(place, low.long())
-        above = voxels.index_select(place, (low.long() + 1).clamp(max=before[axis] - 1))
-        voxels = below.lerp_(above, weight.expand_as(below))
-    return voxels.permute([order.index(a) for a in range(voxels.ndim)]).contiguous()
+        return cls(low.long(), (low.long() + 1).clamp(max=length - 1), (position - low).to(torch.float32))
+
+    def sample(self, voxels: torch.Tensor, axis: int) -> torch.Tensor:
+        below = voxels.index_select(axis, self.low)
+        if self.weight is None:
+            return below
+        weight = self.weight.reshape([-1 if a == axis else 1 for a in range(voxels.ndim)])
+        above = voxels.index_select(axis, self.high).to(torch.float32)
+        return below.to(torch.float32).lerp_(above, weight.expand_as(above))
 
 
 def _coordinates(xform: torch.Tensor, before: Sequence[int], size: Sequence[int]) -> list[torch.Tensor]:

@@ -1,7 +1,8 @@
 """A bundle of a few lines, run as the command line runs it."""
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,26 @@ CONFIG = {
 }
 
 
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """MONAI's command replaces the handlers of the root logger."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
 @pytest.fixture
 def run_toy(tmp_path: Path) -> Callable[..., list[Any]]:
-    """Runs the bundle with overrides and overlays; returns its folder and its network."""
+    """Runs the bundle, with more keys in its main config, with overlays and overrides; returns folder and network."""
 
-    def start(*overlays: dict[str, Any], **overrides: Any) -> list[Any]:
+    def start(*overlays: dict[str, Any], main: dict[str, Any] | None = None, **overrides: Any) -> list[Any]:
         sink: list[Any] = []
         files = []
-        for number, content in enumerate(({**CONFIG, "root": str(tmp_path / "runs")}, *overlays)):
+        for number, content in enumerate(({**CONFIG, "root": str(tmp_path / "runs"), **(main or {})}, *overlays)):
             path = tmp_path / f"config_{number}.json"
             path.write_text(json.dumps(content))
             files.append(str(path))

@@ -14,7 +14,7 @@ RunToy = Callable[..., list[Any]]
 
 
 def test_device_and_length_do_not_change_the_folder(run_toy: RunToy) -> None:
-    assert run_toy()[0] == run_toy(epochs=7, device="cuda")[0]
+    assert run_toy()[0] == run_toy(epochs=7, device="cpu:0")[0]
 
 
 def test_another_setting_gets_another_folder(run_toy: RunToy) -> None:
@@ -56,6 +56,34 @@ def test_a_folder_that_cannot_be_written_is_named(run_toy: RunToy, tmp_path: Pat
     with pytest.raises(RuntimeError) as caught:
         run_toy(output_dir=str(tmp_path / "file" / "run"))
     assert "cannot be written" in str(mendable(caught.value))
+
+
+def test_a_length_below_one_is_refused_before_a_folder_is_made(run_toy: RunToy, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        run_toy(epochs=0)
+    assert "give 0 iterations; give whole numbers of 1 or more" in str(mendable(caught.value))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("device", "problem"), [("cuda", "there is no GPU here; use --device cpu"), ("gpu", "is no device; use cpu")]
+)
+def test_a_device_that_is_not_there_is_refused(
+    run_toy: RunToy, monkeypatch: pytest.MonkeyPatch, device: str, problem: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError) as caught:
+        run_toy(device=device)
+    assert problem in str(mendable(caught.value))
+
+
+def test_a_gpu_with_a_number_too_high_is_refused(run_toy: RunToy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert run_toy(device="cuda:1")
+    with pytest.raises(RuntimeError) as caught:
+        run_toy(device="cuda:2")
+    assert "is cuda:2, but GPUs here end at cuda:1" in str(mendable(caught.value))
 
 
 class TestNetwork:

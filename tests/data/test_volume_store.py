@@ -253,6 +253,17 @@ def test_labels_that_are_no_classes_are_refused(tmp_path):
             store.build([case])
 
 
+def test_label_values_a_rounding_error_below_whole_numbers_are_rounded(tmp_path):
+    case = make_case(tmp_path)
+    expected = np.asarray(nib.load(case.label).dataobj)
+    label = expected.astype(np.float32)
+    label[expected > 0] -= 1e-4
+    nib.save(nib.Nifti1Image(label, nib.load(case.label).affine), case.label)
+    volume = VolumeStore(tmp_path / "s", transforms=[LoadVolumed(KEYS)]).build([case])[0]
+    np.testing.assert_array_equal(whole(volume)["label"][0], expected)
+    assert volume.classes == (0, 1, 2)
+
+
 def test_label_values_above_a_byte_are_kept(tmp_path):
     case = make_case(tmp_path)
     label = nib.load(case.label).get_fdata().astype(np.int16) * 500

@@ -18,7 +18,7 @@ from monai.transforms import (
 )
 
 from mtmed.errors import InputError
-from mtmed.transforms import nifti
+from mtmed.transforms import SeparableSpacingd, nifti
 from mtmed.transforms.reading import LoadVolumed, read_nifti, read_volume
 
 OBLIQUE = np.array([[1.4, -0.3, 0.1, 10], [0.4, 1.9, 0.3, -3], [-0.1, -0.2, 3.1, 5], [0, 0, 0, 1.0]])
@@ -244,6 +244,24 @@ def test_monai_transforms_inversion_and_saving_work_as_after_its_own_loader(tmp_
         assert torch.equal(ours.affine, theirs.affine)
     np.testing.assert_array_equal(saved[0][2].get_fdata(), saved[1][2].get_fdata())
     np.testing.assert_allclose(saved[0][2].affine, GRIDS[grid], atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32])
+def test_kept_integers_give_the_same_voxels_after_turning_and_resampling(tmp_path, dtype):
+    path = str(save(tmp_path / "a.nii.gz", affine=LAS, dtype=dtype))
+    results = []
+    for keep in (False, True):
+        loaded = LoadVolumed(["image", "label"], keep_integers=keep)({"image": path, "label": path})
+        kept = keep and dtype in (np.uint8, np.int16)
+        assert loaded["image"].dtype == (torch.from_numpy(np.zeros(1, dtype)).dtype if kept else torch.float32)
+        turned = Orientationd(["image", "label"], "RAS", labels=None)(loaded)
+        results.append(
+            SeparableSpacingd(["image", "label"], pixdim=(1.1, 1.3, 2.0), mode=("bilinear", "nearest"))(turned)
+        )
+    for key in ("image", "label"):
+        assert results[1][key].dtype == torch.float32
+        assert torch.equal(results[0][key].as_tensor(), results[1][key].as_tensor())
+        assert torch.equal(results[0][key].affine, results[1][key].affine)
 
 
 def test_a_list_of_files_and_a_fourth_dimension_become_channels(tmp_path):

@@ -1,0 +1,80 @@
+"""The data are checked once, and again when they change."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from mtmed.bundle import check_data
+from mtmed.data import Cohort, load_cohort
+from mtmed.errors import InputError
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Cohort:
+    rows = []
+    for number in range(2):
+        data = np.random.default_rng(number).integers(-100, 100, (9, 9, 9)).astype(np.int16)
+        nib.Nifti1Image(data, np.eye(4)).to_filename(tmp_path / f"{number}.nii.gz")
+        nib.Nifti1Image((data > 0).astype(np.uint8), np.eye(4)).to_filename(tmp_path / f"label{number}.nii.gz")
+        rows.append({"image": f"{number}.nii.gz", "label": f"label{number}.nii.gz", "patient": f"p{number}"})
+    labels = {"0": "background", "1": "organ"}
+    content = {"name": "Toy", "modality": {"0": "CT"}, "labels": labels, "training": rows}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    return load_cohort(tmp_path)
+
+
+def test_unchanged_data_are_not_read_again(
+    cohort: Cohort, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_data(cohort, output_dir=str(tmp_path), patch_size=[16, 16, 16])
+    monkeypatch.setattr("mtmed.bundle.data_check.check_cases", None)
+    check_data(cohort, output_dir=str(tmp_path), patch_size=[16, 16, 16])
+    record = json.loads((tmp_path / "data_check.json").read_text())
+    assert record["cases"] == 2
+    assert any("smaller than the patch" in notice for notice in record["notices"])
+
+
+def test_a_file_that_changed_is_read_again(cohort: Cohort, tmp_path: Path) -> None:
+    check_data(cohort, output_dir=str(tmp_path))
+    (tmp_path / "1.nii.gz").write_bytes(b"")
+    with pytest.raises(InputError, match=r"1\.nii\.gz: is empty"):
+        check_data(cohort, output_dir=str(tmp_path))
+
+
+def test_a_damaged_record_counts_as_none(cohort: Cohort, tmp_path: Path) -> None:
+    for content in ("", "[]", "{}", '{"fingerprint"'):
+        (tmp_path / "data_check.json").write_text(content)
+        check_data(cohort, output_dir=str(tmp_path))
+        assert json.loads((tmp_path / "data_check.json").read_text())["cases"] == 2
+
+
+@pytest.mark.parametrize("values", [[1, 1], [1, 1, 0], [1, 1, "x"], 32, "abc"])
+def test_a_spacing_that_is_none_is_refused(cohort: Cohort, tmp_path: Path, values: object) -> None:
+    with pytest.raises(InputError, match=r"spacing: is .*; give three numbers above 0"):
+        check_data(cohort, output_dir=str(tmp_path), spacing=values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("window", [[5, 5], [5, 4], [5], ["a", "b"]])
+def test_a_window_without_width_is_refused(cohort: Cohort, tmp_path: Path, window: list[float]) -> None:
+    with pytest.raises(InputError, match=r"window: is .*; give two numbers, the lower one first"):
+        check_data(cohort, output_dir=str(tmp_path), window=window)
+
+
+class TestOneNetworkForAllLabels:
+    def test_labels_that_all_data_sets_share_pass(self, cohort: Cohort, tmp_path: Path) -> None:
+        check_data(cohort, output_dir=str(tmp_path), label_names={0: "background", 1: "organ"})
+        assert (tmp_path / "data_check.json").is_file()
+
+    def test_gaps_between_label_values_are_refused(self, cohort: Cohort, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="Toy: has the label values 0, 5, which leave some out; number its labels"):
+            check_data(cohort, output_dir=str(tmp_path), label_names={0: "background", 5: "organ"})
+
+    def test_data_sets_whose_labels_mean_different_things_are_refused(self, cohort: Cohort, tmp_path: Path) -> None:
+        other = replace(cohort.manifests[0], name="Other", label_names={0: "background", 1: "tumour"})
+        both = Cohort((cohort.manifests[0], other))
+        with pytest.raises(InputError, match=r"Other: names its labels .*tumour.*, but Toy .*organ"):
+            check_data(both, output_dir=str(tmp_path), label_names={0: "background", 1: "organ"})

@@ -1,0 +1,143 @@
+"""A cohort and settings so small that a bundle runs in a second, and ways to run it."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle.scripts import run
+
+from mtmed.bundle.messages import mendable
+
+BUNDLE = Path(__file__).parents[2] / "bundles" / "mixcl"
+SPACING = (4.0, 4.0, 5.0)
+TINY: dict[str, Any] = {
+    "device": "cpu",
+    "patch_size": [32, 32, 16],
+    "epochs": 2,
+    "iterations_per_epoch": 2,
+    "network_def#feature_size": 4,
+    "network_def#hidden_size": 24,
+    "network_def#mlp_dim": 48,
+    "network_def#num_heads": 2,
+}
+
+
+def write_dataset(folder: Path, name: str, organs: tuple[str, ...], cases: int, seed: int) -> None:
+    """Ellipsoids of several brightnesses in noise, HU."""
+    generator, rows = np.random.default_rng(seed), []
+    (folder / "imagesTr").mkdir(parents=True)
+    (folder / "labelsTr").mkdir()
+    shape = (36, 34, 20)
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, side) for side in shape), indexing="ij"))
+    for number in range(cases):
+        image = generator.normal(-60, 15, shape)
+        label = np.zeros(shape, np.uint8)
+        for value in range(1, len(organs) + 1):
+            centre = np.array([0.5 * np.cos(2 * value), 0.5 * np.sin(2 * value), 0]) + generator.normal(0, 0.05, 3)
+            inside = ((grid - centre[:, None, None, None]) ** 2).sum(0) < 0.11
+            image[inside], label[inside] = 40 + 50 * value + generator.normal(0, 8, inside.sum()), value
+        affine = np.diag([*SPACING, 1.0])
+        file = f"{name}_{number}.nii.gz"
+        nib.Nifti1Image(image.round().astype(np.int16), affine).to_filename(folder / "imagesTr" / file)
+        nib.Nifti1Image(label, affine).to_filename(folder / "labelsTr" / file)
+        rows.append({"image": f"./imagesTr/{file}", "label": f"./labelsTr/{file}", "patient": f"{name}{number}"})
+    labels = {str(value): organ for value, organ in enumerate(("background", *organs))}
+    content = {"name": name, "modality": {"0": "CT"}, "labels": labels, "training": rows, "test": []}
+    (folder / "dataset.json").write_text(json.dumps(content))
+
+
+@pytest.fixture(scope="session")
+def cohorts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders: ``partial`` has two data sets with other labels, ``organs`` one with all, ``store`` their volumes."""
+    folder = tmp_path_factory.mktemp("cohorts")
+    write_dataset(folder / "partial" / "a", "Toy_A", ("liver",), 3, 0)
+    write_dataset(folder / "partial" / "b", "Toy_B", ("spleen", "kidney"), 3, 1)
+    write_dataset(folder / "organs", "Toy_Organs", ("liver", "spleen"), 4, 2)
+    return {name: str(folder / name) for name in ("partial", "organs", "store")}
+
+
+@pytest.fixture(scope="session")
+def options(cohorts: dict[str, str]) -> Callable[..., dict[str, Any]]:
+    """Overrides that make a stage tiny."""
+
+    def make(stage: str, **more: Any) -> dict[str, Any]:
+        data = {"dataset_dir": cohorts["partial" if stage == "pretrain" else "organs"], "store_dir": cohorts["store"]}
+        folds = {} if stage == "pretrain" else {"folds": 2}
+        given = {**TINY, **data, **folds, **more}
+        if given.get("pretrained"):
+            # the network and its patch are the file's
+            given = {k: v for k, v in given.items() if k in more or not k.startswith(("network_def", "patch_size"))}
+        return given
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def arguments() -> Callable[[Mapping[str, Any]], list[str]]:
+    """Overrides as words of a command line."""
+
+    def make(given: Mapping[str, Any]) -> list[str]:
+        return [word for key, value in given.items() for word in (f"--{key}", str(value))]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def config() -> Callable[..., list[str]]:
+    return lambda *names: [str(BUNDLE / f"{name}.json") for name in names]
+
+
+def run_in_process(stage: str, given: Mapping[str, Any], *overlays: str) -> Path:
+    """Run a bundle as the command line does, and take back what it changes in the process."""
+    root, hook = logging.getLogger(), sys.excepthook
+    handlers, level, state = list(root.handlers), root.level, torch.are_deterministic_algorithms_enabled()
+    try:
+        files = [str(BUNDLE / f"{name}.json") if not name.endswith(".json") else name for name in (stage, *overlays)]
+        run(config_file=files, **given)
+    finally:
+        for handler in set(root.handlers) - set(handlers):
+            handler.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        sys.excepthook = hook
+        torch.use_deterministic_algorithms(state)
+    return Path(given["output_dir"])
+
+
+@pytest.fixture
+def run_bundle(options: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., Path]:
+    """Run a stage with overlays and overrides; returns its folder."""
+
+    def start(stage: str, *overlays: str, **more: Any) -> Path:
+        return run_in_process(stage, options(stage, **{"output_dir": str(tmp_path / "run"), **more}), *overlays)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def pretrained(options: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished pre-training run with all losses."""
+    folder = tmp_path_factory.mktemp("pretrained") / "run"
+    return run_in_process("pretrain", options("pretrain", output_dir=str(folder)))
+
+
+@pytest.fixture
+def refusal(run_bundle: Callable[..., Path]) -> Callable[..., str]:
+    """The one line that a run ends with."""
+
+    def start(*stages: str, **more: Any) -> str:
+        with pytest.raises(Exception) as caught:  # noqa: PT011
+            run_bundle(*stages, **more)
+        error = mendable(caught.value)
+        assert error is not None, caught.value
+        assert "\n" not in str(error)
+        return str(error)
+
+    return start
