@@ -274,7 +274,7 @@ def measure_engine(iterations: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cases = write_cohort(folder, (96, 96, 48), 2)
-        volumes = VolumeStore(folder / "store", transforms=store_chain(), distance=True).build(cases)
+        volumes = VolumeStore(folder / "store", transforms=store_chain(), distance="voxel").build(cases)
         data = CropDataset(volumes, PatchPair(patch_size=side), seed=0, global_batch_size=1)
         model = make_model(side, 0.125)
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True)

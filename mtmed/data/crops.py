@@ -8,9 +8,11 @@ step k sees.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from mtmed.data.distance import DistanceUnit, boundary_distance, voxel_size
 from mtmed.data.draw import Draw
 from mtmed.data.volumes import Volumes
 from mtmed.errors import InputError
@@ -30,15 +32,27 @@ class CropDataset(Dataset[dict[str, Any]]):
         draw: which boxes make a sample, see `mtmed.data.draw`.
         seed: seed of the run.
         global_batch_size: samples per step over all processes.
+        patch_distance: unit in which `mtmed.data.distance.boundary_distance` of each patch's own label replaces the
+            volume's. It costs a distance transform per patch and does not see a boundary just outside the patch. None
+            keeps what the store has.
     """
 
-    def __init__(self, volumes: Volumes, draw: Draw, *, seed: int, global_batch_size: int) -> None:
+    def __init__(
+        self,
+        volumes: Volumes,
+        draw: Draw,
+        *,
+        seed: int,
+        global_batch_size: int,
+        patch_distance: DistanceUnit | None = None,
+    ) -> None:
         if not len(volumes):
             raise InputError("volumes", "the cohort has no case", "list at least one training case")
         if global_batch_size < 1:
             raise InputError("global_batch_size", f"is {global_batch_size}, allowed is >= 1", "correct the batch size")
         self.volumes, self.draw, self.seed = volumes, draw, seed
         self.global_batch_size = global_batch_size
+        self.patch_distance = patch_distance
         self._order: tuple[int, Sequence[int]] = (-1, ())
 
     def case_index(self, step: int, position: int) -> int:
@@ -63,7 +77,11 @@ class CropDataset(Dataset[dict[str, Any]]):
         sample: dict[str, Any] = {"step": step, "position": position}
         for role, box in boxes.items():
             volume = self.volumes[box.volume]
-            part: dict[str, Any] = {k: torch.from_numpy(v) for k, v in volume.crop(box.start, box.size).items()}
+            arrays = volume.crop(box.start, box.size)
+            if self.patch_distance is not None and "label" in arrays:
+                size = voxel_size(volume.affine, self.patch_distance)
+                arrays["distance"] = boundary_distance(arrays["label"][0], spacing=size)[None].astype(np.float32)
+            part: dict[str, Any] = {k: torch.from_numpy(v) for k, v in arrays.items()}
             part |= {"volume": box.volume, "dataset": volume.dataset}
             if role == "patch":
                 sample |= part

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mtmed.data.case import Case
-from mtmed.data.distance import boundary_distance
+from mtmed.data.distance import DISTANCE_UNITS, DistanceUnit, boundary_distance, voxel_size
 from mtmed.data.fingerprint import fingerprint
 from mtmed.data.volumes import (
     DATA_NAME,
@@ -57,17 +57,19 @@ class VolumeStore:
         folder: where the entries are kept; may be shared by processes and cohorts.
         transforms: MONAI dictionary transforms on the keys ``image`` and ``label``, beginning with the one that loads
             (`mtmed.transforms.LoadVolumed`). Random transforms are refused.
-        distance: also keep `mtmed.data.distance.boundary_distance` of the label.
+        distance: unit in which `mtmed.data.distance.boundary_distance` of the label is kept too; None leaves it out.
 
     Raises:
         InputError: a transform is random or cannot be fingerprinted.
     """
 
     def __init__(
-        self, folder: str | Path, *, transforms: Sequence[Callable[[Any], Any]], distance: bool = False
+        self, folder: str | Path, *, transforms: Sequence[Callable[[Any], Any]], distance: DistanceUnit | None = None
     ) -> None:
         self.folder = Path(folder).expanduser().absolute()
         self.transforms = tuple(transforms)
+        if distance is not None and distance not in DISTANCE_UNITS:
+            raise InputError("distance", f"is {distance!r}", f"choose one of {', '.join(DISTANCE_UNITS)} or null")
         self.distance = distance
         self._chain = fingerprint([_FORMAT, distance, list(self.transforms)])
 
@@ -235,7 +237,7 @@ def _write(
     image: torch.Tensor,
     label: NDArray[Any] | None,
     affine: NDArray[np.float64],
-    distance: bool,
+    distance: DistanceUnit | None,
 ) -> Record:
     slopes, intercepts = [], []
     stored = np.empty(tuple(image.shape), np.uint16)
@@ -249,8 +251,8 @@ def _write(
     classes: tuple[int, ...] = ()
     if label is not None:
         arrays["label"] = label
-        if distance:
-            arrays["distance"] = boundary_distance(label)
+        if distance is not None:
+            arrays["distance"] = boundary_distance(label, spacing=voxel_size(affine, distance))
         classes = tuple(int(value) for value in torch.bincount(torch.from_numpy(label).flatten()).nonzero())
         arrays |= {f"class {value}": _table(label == value) for value in classes}
         arrays["foreground"] = _table(label > 0)

@@ -140,7 +140,7 @@ class Volume:
 
         Returns:
             ``image`` float32 (C, h, w, d); if labelled ``label`` uint8 or int16 (1, h, w, d) and, where the store has
-            it, ``distance`` float32 (1, h, w, d), voxels.
+            it, ``distance`` float32 (1, h, w, d), in the store's unit.
         """
         inside: list[Any] = []
         place: list[Any] = []

@@ -147,11 +147,12 @@ class MultiTaskTrainer(Trainer):
             pictures=self._pictures_due(),
         )
         # dropout is the one thing that draws from the global generator
-        torch.manual_seed(stream_key(self.seed, step, rank(), "network") >> 1)
         device: torch.device = self.state.device
+        _seed_global_generator(stream_key(self.seed, step, rank(), "network") >> 1, device)
         roles = batch_roles(batchdata, device)
         views = self.views(roles, seed=self.seed, step=step, positions=context.positions)
-        self.model.train()
+        if not (self.model.training and self.network.training):  # walking through all modules takes a millisecond
+            self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
             losses, outputs = self.model(views, context)
@@ -198,6 +199,13 @@ class MultiTaskTrainer(Trainer):
             nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+
+
+def _seed_global_generator(seed: int, device: torch.device) -> None:
+    """As ``torch.manual_seed``, which also looks for every other kind of device at each call."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 @torch.no_grad()

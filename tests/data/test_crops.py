@@ -6,6 +6,7 @@ import torch
 
 from mtmed.data.case import Case
 from mtmed.data.crops import CropDataset, StepBatchSampler, collate_crops, crop_loader
+from mtmed.data.distance import boundary_distance
 from mtmed.data.draw import PatchPair, RandomCrop
 from mtmed.data.volume_store import VolumeStore
 from mtmed.errors import InputError
@@ -30,7 +31,7 @@ def volumes(tmp_path_factory):
         path = folder / f"case{number:03}"
         path.write_text("")
         cases.append(Case(str(number), (str(path),), str(path) if number < 6 else None, "", "ab"[number % 2]))
-    return VolumeStore(folder / "store", transforms=[read], distance=True).build(cases)
+    return VolumeStore(folder / "store", transforms=[read], distance="voxel").build(cases)
 
 
 def dataset(volumes, *, seed=3, size=4):
@@ -77,6 +78,18 @@ def test_crops_are_those_of_the_drawn_boxes(volumes):
         whole = volumes[role["volume"]].crop((0, 0, 0), SHAPE)["image"]
         windows = np.lib.stride_tricks.sliding_window_view(whole, (2, 6, 5, 4))[0]
         assert (np.abs(windows - role["image"].numpy()).max(axis=(-4, -3, -2, -1)) < 1e-7).any()
+
+
+def test_distance_of_the_patch_replaces_that_of_the_volume(volumes):
+    source = CropDataset(
+        volumes[:6], RandomCrop(patch_size=(6, 5, 4)), seed=3, global_batch_size=4, patch_distance="voxel"
+    )
+    sample = source[0, 0]
+    expected = boundary_distance(sample["label"][0].numpy())
+    np.testing.assert_array_equal(sample["distance"][0].numpy(), expected)
+    volume = CropDataset(volumes[:6], source.draw, seed=3, global_batch_size=4)[0, 0]
+    assert torch.equal(volume["label"], sample["label"])
+    assert (volume["distance"] <= sample["distance"]).all()
 
 
 def test_every_case_is_seen_once_per_pass_in_changing_order(volumes):

@@ -6,9 +6,9 @@ from mtmed.data import distance
 from mtmed.data.distance import boundary_distance
 
 
-def by_definition(label):
+def by_definition(label, spacing=1.0):
     """The shortest of all pairwise distances to voxels of another class."""
-    voxels = np.argwhere(np.ones(label.shape, bool))
+    voxels = np.argwhere(np.ones(label.shape, bool)) * spacing
     apart = cdist(voxels, voxels)
     apart[label.ravel()[:, None] == label.ravel()[None]] = np.inf
     return apart.min(axis=1).reshape(label.shape)
@@ -68,3 +68,18 @@ def test_both_methods_agree(monkeypatch):
     fast = boundary_distance(label)
     monkeypatch.setattr(distance, "edt", None)
     np.testing.assert_allclose(fast.astype(np.float32), boundary_distance(label).astype(np.float32), rtol=1e-3)
+
+
+@pytest.mark.usefixtures("method")
+def test_with_a_spacing_the_distance_is_in_its_unit():
+    label, spacing = blobs((9, 8, 10)), (0.7, 1.5, 5.0)
+    found = boundary_distance(label, spacing=spacing)
+    np.testing.assert_allclose(found, by_definition(label, spacing), rtol=1e-3)
+
+
+def test_voxel_size_in_mm_is_the_length_of_the_affine_columns():
+    rotation, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
+    affine = np.eye(4)
+    affine[:3, :3] = rotation * [0.7, 1.5, 5.0]
+    np.testing.assert_allclose(distance.voxel_size(affine, "mm"), [0.7, 1.5, 5.0])
+    assert distance.voxel_size(affine, "voxel") == (1.0, 1.0, 1.0)

@@ -75,7 +75,7 @@ def monai_chain(pixdim=(1.3, 1.3, 1.9), low=-150, high=250):
 
 @pytest.fixture
 def store(tmp_path):
-    return VolumeStore(tmp_path / "store", transforms=chain(), distance=True)
+    return VolumeStore(tmp_path / "store", transforms=chain(), distance="voxel")
 
 
 def whole(volume):
@@ -146,7 +146,7 @@ def test_second_build_prepares_nothing(store, tmp_path, monkeypatch):
     cases = [make_case(tmp_path, number) for number in range(3)]
     first = [whole(volume) for volume in store.build(cases)]
     monkeypatch.setattr(VolumeStore, "_transform", None)
-    again = VolumeStore(store.folder, transforms=chain(), distance=True).build(cases)
+    again = VolumeStore(store.folder, transforms=chain(), distance="voxel").build(cases)
     for old, new in zip(first, again, strict=True):
         np.testing.assert_array_equal(old["image"], whole(new)["image"])
 
@@ -165,7 +165,7 @@ def test_changed_parameters_files_and_options_have_other_keys(tmp_path):
     keys.add(VolumeStore(tmp_path / "s", transforms=chain(low=-100)).key(case))
     keys.add(VolumeStore(tmp_path / "s", transforms=chain((1.3, 1.3, 2.0))).key(case))
     keys.add(VolumeStore(tmp_path / "s", transforms=chain()[:3]).key(case))
-    keys.add(VolumeStore(tmp_path / "s", transforms=chain(), distance=True).key(case))
+    keys.add(VolumeStore(tmp_path / "s", transforms=chain(), distance="voxel").key(case))
     keys.add(VolumeStore(tmp_path / "s", transforms=chain()).key(replace(case, label=None)))
     os.utime(case.image[0], ns=(1, 1))
     keys.add(VolumeStore(tmp_path / "s", transforms=chain()).key(case))
