@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-__all__ = ["all_reduce_max", "all_reduce_sum", "gather_with_gradient", "rank", "world_size"]
+__all__ = ["all_reduce_sum", "gather_with_gradient", "rank", "world_size"]
 
 
 def world_size() -> int:
@@ -44,20 +44,6 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
         return tensor
     summed: Tensor = _AllReduceSum.apply(tensor)  # type: ignore[no-untyped-call]
     return summed
-
-
-def all_reduce_max(tensor: Tensor) -> Tensor:
-    """Largest value over all processes, element by element, without gradient (for shifts that cancel).
-
-    Args:
-        tensor: any shape, equal on all processes.
-    """
-    largest = tensor.detach()
-    if world_size() == 1:
-        return largest
-    largest = largest.clone(memory_format=torch.contiguous_format)
-    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
-    return largest
 
 
 def gather_with_gradient(tensor: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def network(identifier: str = "network_def", *, pretrained: str | None = None) -
         logger.info("Network: %s from scratch", definition["_target_"])
         return build_network(definition, source=identifier)
     carried: Mapping[str, Any] = load_weights(pretrained)["network_def"]
-    binding = {"in_channels"} | _asked_for(identifier) - {"out_channels"}
+    binding = {"in_channels", "img_size"} | _asked_for(identifier) - {"out_channels"}
     for key in sorted(binding & set(definition)):
         if definition[key] != carried.get(key):
             raise InputError(

@@ -30,9 +30,15 @@ _NOT_IN_NAME = frozenset(
 )
 
 
-def _fingerprint(config: Mapping[str, Any]) -> str:
+def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a run this run, as plain JSON values."""
     kept = {key: value for key, value in config.items() if key not in _NOT_IN_NAME}
-    text = json.dumps(kept, sort_keys=True, default=str)
+    plain: dict[str, Any] = json.loads(json.dumps(kept, sort_keys=True, default=str))
+    return plain
+
+
+def _fingerprint(config: Mapping[str, Any]) -> str:
+    text = json.dumps(_identity(config), sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
@@ -61,8 +67,8 @@ def start_run(output_dir: str, *, total_iterations: int | None = None, new: bool
         next_step: what to say of a finished run.
 
     Raises:
-        InputError: for unknown options, a length below 1, a device that is not there, or a folder that cannot be
-            written.
+        InputError: for unknown options, a length below 1, a device that is not there, a folder that cannot be written
+            or that holds the checkpoint of a run with other settings.
         SystemExit: with status 0, if the run is finished.
     """
     check_options()
@@ -82,6 +88,7 @@ def start_run(output_dir: str, *, total_iterations: int | None = None, new: bool
         probe = folder / f".write-test-{os.getpid()}"
         probe.write_bytes(b"0")
         probe.unlink()
+        _refuse_other_settings(folder)
         _stop_if_finished(folder, total_iterations, new, next_step)
         config = json.dumps(active_parser().get(), indent=4, default=str)
         (folder / "config.json").write_text(config + "\n")
@@ -115,6 +122,21 @@ def finish_run(next_step: str) -> None:
     """Last item of a bundle's ``run``: say what to run next."""
     if rank() == 0:
         logger.info("%s", next_step)
+
+
+def _refuse_other_settings(folder: Path) -> None:
+    """A checkpoint goes on only with the settings it was made with."""
+    path = folder / "config.json"
+    if not (path.is_file() and (folder / "checkpoint.pt").is_file()):
+        return
+    before, now = _identity(json.loads(path.read_text())), _identity(active_parser().get())
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            values = f"{before.get(key)!r} there, {now.get(key)!r} now"
+            if len(values) > 80:
+                values = "see its config.json"
+            problem = f"{folder} holds a run with another {key} ({values})"
+            raise InputError("output_dir", problem, "use another --output_dir, or start over with --new true")
 
 
 def _stop_if_finished(folder: Path, total_iterations: int | None, new: bool, next_step: str) -> None:

@@ -48,7 +48,7 @@ class CropDataset(Dataset[dict[str, Any]]):
     ) -> None:
         if not len(volumes):
             raise InputError("volumes", "the cohort has no case", "list at least one training case")
-        if global_batch_size < 1:
+        if not isinstance(global_batch_size, int) or global_batch_size < 1:
             raise InputError("global_batch_size", f"is {global_batch_size}, allowed is >= 1", "correct the batch size")
         self.volumes, self.draw, self.seed = volumes, draw, seed
         self.global_batch_size = global_batch_size
@@ -110,7 +110,7 @@ class StepBatchSampler(Sampler[list[tuple[int, int]]]):
         self.rank = rank if rank is not None else torch.distributed.get_rank() if distributed else 0
         self.world_size = world_size or (torch.distributed.get_world_size() if distributed else 1)
         self.start_step = start_step
-        if batch_size < 1:
+        if not isinstance(batch_size, int) or batch_size < 1:
             raise InputError("batch_size", f"is {batch_size}, allowed is >= 1", "correct the batch size")
         if not 0 <= self.rank < self.world_size:
             raise InputError("rank", f"is {self.rank} of {self.world_size} processes", "correct rank or world_size")

@@ -56,7 +56,7 @@ def build_network(definition: Mapping[str, Any], *, source: str = "network_def")
     try:
         network = network_class(**arguments)
     except (TypeError, ValueError) as error:
-        raise InputError(source, str(error), f"correct the arguments of {target}") from error
+        raise InputError(source, str(error).rstrip("."), f"correct the arguments of {target}") from error
     # past nn.Module's attribute machinery, so that scripting and state_dict do not see it
     object.__setattr__(network, "definition", {"_target_": target, **_plain_copy(arguments)})
     return network

@@ -51,8 +51,6 @@ class UNETR(MonaiUNETR):
     """
 
     encoder_prefixes = ("vit.", "encoder1.", "encoder2.", "encoder3.", "encoder4.")
-    decoder_prefixes = ("decoder5.", "decoder4.", "decoder3.", "decoder2.")
-    head_prefixes = ("out.",)
 
     def __init__(
         self,

@@ -36,6 +36,15 @@ def test_a_finished_run_stops_with_status_0_and_a_longer_one_goes_on(run_toy: Ru
     assert run_toy(epochs=3)[0] == str(folder)
 
 
+def test_a_checkpoint_is_not_continued_with_other_settings(run_toy: RunToy) -> None:
+    folder = Path(run_toy()[0])
+    torch.save({"iteration": 1}, folder / "checkpoint.pt")
+    with pytest.raises(RuntimeError) as caught:
+        run_toy(output_dir=str(folder), width=48)
+    assert "another width (24 there, 48 now)" in str(mendable(caught.value))
+    assert run_toy(output_dir=str(folder), epochs=5)[0] == str(folder)
+
+
 def test_new_renames_the_earlier_run(run_toy: RunToy) -> None:
     folder = Path(run_toy()[0])
     torch.save({"iteration": 2}, folder / "checkpoint.pt")

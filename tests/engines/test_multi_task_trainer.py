@@ -124,7 +124,7 @@ def test_lengths_that_are_no_whole_numbers_are_refused(option, value, make_train
 
 
 def test_bfloat16_trains_in_bfloat16_and_reports_finite_losses(make_trainer):
-    trainer = make_trainer(precision="bfloat16")
+    trainer = make_trainer(precision="bfloat16", epoch_length=1)
     types = set()
     trainer.network.out.register_forward_hook(lambda module, inputs, output: types.add(output.dtype))
     outputs = recorded(trainer)

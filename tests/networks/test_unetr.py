@@ -39,10 +39,12 @@ def test_every_parameter_that_needs_a_gradient_gets_one() -> None:
     assert [n for n, p in network.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
-def test_every_tensor_belongs_to_encoder_decoder_or_head() -> None:
+def test_the_encoder_is_what_encode_reaches_and_nothing_else() -> None:
     network = UNETR(in_channels=1, out_channels=2, img_size=[16, 16, 16], **SMALL)
-    prefixes = network.encoder_prefixes + network.decoder_prefixes + network.head_prefixes
-    assert [name for name in network.state_dict() if not name.startswith(prefixes)] == []
+    sum(level.sum() for level in network.encode(torch.rand(1, 1, 16, 16, 16))).backward()
+    reached = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
+    named = {n for n, p in network.named_parameters() if n.startswith(network.encoder_prefixes) and p.requires_grad}
+    assert reached == named
 
 
 @pytest.mark.parametrize("size", [[40, 32, 32], [32, 32], [0, 16, 16]])
