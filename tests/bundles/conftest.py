@@ -1,8 +1,6 @@
 """A cohort and settings so small that a bundle runs in a second, and ways to run it."""
 
 import json
-import logging
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +8,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
-from monai.bundle.scripts import run
+from running import BUNDLE, run_in_process
 
 from mtmed.bundle.messages import mendable
 
-BUNDLE = Path(__file__).parents[2] / "bundles" / "mixcl"
 SPACING = (4.0, 4.0, 5.0)
 TINY: dict[str, Any] = {
     "device": "cpu",
@@ -92,23 +88,6 @@ def arguments() -> Callable[[Mapping[str, Any]], list[str]]:
 @pytest.fixture(scope="session")
 def config() -> Callable[..., list[str]]:
     return lambda *names: [str(BUNDLE / f"{name}.json") for name in names]
-
-
-def run_in_process(stage: str, given: Mapping[str, Any], *overlays: str) -> Path:
-    """Run a bundle as the command line does, and take back what it changes in the process."""
-    root, hook = logging.getLogger(), sys.excepthook
-    handlers, level, state = list(root.handlers), root.level, torch.are_deterministic_algorithms_enabled()
-    try:
-        files = [str(BUNDLE / f"{name}.json") if not name.endswith(".json") else name for name in (stage, *overlays)]
-        run(config_file=files, **given)
-    finally:
-        for handler in set(root.handlers) - set(handlers):
-            handler.close()
-        root.handlers[:] = handlers
-        root.setLevel(level)
-        sys.excepthook = hook
-        torch.use_deterministic_algorithms(state)
-    return Path(given["output_dir"])
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from running import run_in_process
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mtmed.networks import load_network
@@ -18,8 +19,6 @@ from mtmed.networks.weights import load_checkpoint, load_weights
 @pytest.fixture(scope="module")
 def finetuned(pretrained, options, tmp_path_factory):
     """Folder of a fine-tuning run that took its encoder from the pre-training run."""
-    from conftest import run_in_process
-
     folder = tmp_path_factory.mktemp("finetuned") / "run"
     given = options("finetune", output_dir=str(folder), pretrained=str(pretrained / "encoder.pt"), val_interval=1)
     return run_in_process("finetune", given)
@@ -111,7 +110,7 @@ def test_loss_that_is_not_finite_names_the_cases(refusal):
 
 def test_other_length_of_an_epoch_is_refused_when_a_run_goes_on(run_bundle, refusal):
     run_bundle("finetune", epochs=1, iterations_per_epoch=3)
-    assert "epoch_length: is 4" in refusal("finetune", epochs=2, iterations_per_epoch=4)
+    assert "another iterations_per_epoch (3 there, 4 now)" in refusal("finetune", epochs=2, iterations_per_epoch=4)
 
 
 def test_missing_encoder_is_named(refusal, tmp_path):
@@ -134,8 +133,6 @@ def test_settings_of_the_paper_shrunk_go_from_pre_training_to_a_segmented_scan(r
     )
     definition = load_weights(second / "model.pt")["network_def"]
     assert (definition["feature_size"], definition["hidden_size"], definition["num_heads"]) == (2, 12, 3)
-    from conftest import run_in_process
-
     scan = f"{cohorts['organs']}/imagesTr/Toy_Organs_0.nii.gz"
     given = {
         "checkpoint": str(second / "model.pt"),
@@ -177,7 +174,7 @@ KNOBS = {
     "learning_rate": (0.003, "train#optimizer", lambda o: o.param_groups[0]["lr"]),
     "weight_decay": (0.004, "train#optimizer", lambda o: o.param_groups[0]["weight_decay"]),
     "val_interval": (
-        4,
+        2,
         "train#handlers",
         lambda hs: next(h.interval for h in hs if type(h).__name__ == "ValidationHandler"),
     ),
