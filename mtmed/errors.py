@@ -1,6 +1,11 @@
 """The one exception for what a user can mend: bad data, bad options, a damaged or foreign checkpoint."""
 
-__all__ = ["InputError"]
+import errno
+
+__all__ = ["DISK_FULL", "InputError"]
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Error numbers of a write for which there is no room: disk, quota or file-size limit."""
 
 
 class InputError(ValueError):

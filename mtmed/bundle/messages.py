@@ -4,26 +4,18 @@ The program ``python -m monai.bundle`` gets this when a config imports `mtmed.bu
 Python's tracebacks.
 """
 
-import errno
 import logging
 import re
 import sys
-import warnings
 from collections.abc import Iterator
 from types import TracebackType
 
 import torch
 
-from mtmed.errors import InputError
+from mtmed.errors import DISK_FULL, InputError
 
 __all__ = ["install", "mendable"]
 
-# Messages of libraries that mtmed causes and a user cannot act on; each names one message and its reason.
-_SILENCED = (
-    # MONAI announces a renamed argument of NumPy's or torch's that it uses itself
-    ("ignore", "TypedStorage is deprecated", UserWarning),
-)
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IN_WORKER = re.compile(r"mtmed\.errors\.InputError: (.*?): (.*); (.*)")
 _MISSING_REFERENCE = re.compile(r"the referring item `@(\S+)` is not defined")
 _CIRCULAR_REFERENCE = re.compile(r"detected circular references '(\S+)'")
@@ -57,7 +49,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _resource_fault(chain: list[BaseException]) -> InputError | None:
     for error in chain:
-        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
             remedy = "free space or choose another folder, then run the same command again"
             return InputError(error.filename or "disk", "no space left on the disk", remedy)
         if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -153,7 +145,5 @@ def install() -> None:
     if getattr(specification, "name", None) != "monai.bundle.__main__":
         return
     sys.excepthook = _print_one_line
-    for action, message, category in _SILENCED:
-        warnings.filterwarnings(action, message=message, category=category)  # type: ignore[arg-type]
     for handler in logging.getLogger().handlers:
         handler.addFilter(_NotTwice())

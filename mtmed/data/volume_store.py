@@ -6,7 +6,6 @@ a temporary folder that is renamed when whole.
 """
 
 import copy
-import errno
 import hashlib
 import json
 import os
@@ -38,7 +37,7 @@ from mtmed.data.volumes import (
     sampled_checksum,
 )
 from mtmed.data.voxel_check import finite_extremes, whole_labels
-from mtmed.errors import InputError
+from mtmed.errors import DISK_FULL, InputError
 
 __all__ = ["Volume", "VolumeStore", "Volumes"]
 
@@ -174,7 +173,7 @@ class VolumeStore:
                 open_arrays.cache_clear()
                 return record
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if error.errno in DISK_FULL:
                 raise InputError(self.folder, "no space left", "free some space and run again") from error
             raise InputError(case.image[0], f"cannot be prepared ({error})", "check file and folder") from error
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtmed.errors import InputError
+from mtmed.errors import DISK_FULL, InputError
 from mtmed.networks.definition import build_network, network_definition
 
 __all__ = [
@@ -61,7 +61,7 @@ def atomic_save(content: Any, path: str | Path) -> None:
 
 def _is_disk_full(error: BaseException | None) -> bool:
     while error is not None:
-        if getattr(error, "errno", None) in (27, 28, 122) or "unexpected pos" in str(error):
+        if getattr(error, "errno", None) in DISK_FULL or "unexpected pos" in str(error):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -1,7 +1,6 @@
 """Label maps back on the grid of the image they were made from, and safely on disk."""
 
 import contextlib
-import errno
 import gzip
 import json
 import os
@@ -17,7 +16,7 @@ from monai.transforms import MapTransform
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mtmed.errors import InputError
+from mtmed.errors import DISK_FULL, InputError
 
 __all__ = [
     "SaveLabelMapd",
@@ -29,7 +28,6 @@ __all__ = [
 ]
 
 _NIFTI_SUFFIXES = (".nii.gz", ".nii")
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TOLERANCE = 1e-3  # of a voxel: rounding of affines stored in single precision
 
 
@@ -68,7 +66,7 @@ def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        full = error.errno in _NO_SPACE
+        full = error.errno in DISK_FULL
         problem = "no space left on the disk" if full else f"cannot be written ({error.strerror or error})"
         raise InputError(path, problem, "free space or choose another output_dir, then run again") from error
     except BaseException:
