@@ -13,18 +13,21 @@ class Case:
 
     Attributes:
         id: unique within its data set.
-        image: absolute path of each channel, in the order of the manifest's modalities.
-        label: absolute path of the label map, None if unlabelled.
+        image: absolute path of each channel, in the order of the manifest's modalities; None for a modality that the case
+            lacks.
+        label: absolute path of the label map, None if unlabelled; the first rater's, if several drew one.
         group: the patient; the unit of splitting.
         dataset: name of the data set, which decides what the label values mean.
         visit: examination of the patient (day, time point), if the data set has several.
         slice: slice number, for data sets of 2D slices.
         fold: fold assigned by the data set's authors, if any.
         metadata: anything else the manifest says of the case (numbers for FiLM, site, scanner).
+        raters: absolute paths of the label maps of further raters.
+        maps: absolute paths of further voxel maps on the image's grid by name, for example ``tissue``.
     """
 
     id: str
-    image: tuple[str, ...]
+    image: tuple[str | None, ...]
     label: str | None
     group: str
     dataset: str
@@ -32,8 +35,25 @@ class Case:
     slice: int | None = None
     fold: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    raters: tuple[str, ...] = ()
+    maps: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """Name that is unique over data sets: ``dataset/id``."""
         return f"{self.dataset}/{self.id}"
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Paths of the modalities that the case has; the first one is the case's grid."""
+        return tuple(path for path in self.image if path is not None)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Label maps of all raters, none if unlabelled."""
+        return () if self.label is None else (self.label, *self.raters)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file of the case."""
+        return (*self.images, *self.labels, *self.maps.values())

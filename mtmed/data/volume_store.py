@@ -41,7 +41,7 @@ from mtmed.errors import DISK_FULL, InputError
 
 __all__ = ["Volume", "VolumeStore", "Volumes"]
 
-_FORMAT = 1
+_FORMAT = 2
 _TABLE_ROWS = 20_000
 _TEMPORARY = "building-"
 
@@ -49,34 +49,44 @@ _TEMPORARY = "building-"
 class VolumeStore:
     """A folder of prepared volumes.
 
-    Images are kept as uint16 with one linear scale per channel (rounding at most 1/131070 of the channel's range),
-    labels as uint8 or int16, with tables of voxel coordinates per class.
+    Images are kept as uint16 with one linear scale per channel (rounding at most 1/131070 of the channel's range; 0, the
+    outside of masked images, stays 0), labels and maps as uint8 or int16, with tables of voxel coordinates per class of
+    the label.
 
     Args:
         folder: where the entries are kept; may be shared by processes and cohorts.
         transforms: MONAI dictionary transforms on the keys ``image`` and ``label``, beginning with the one that loads
-            (`mtmed.transforms.LoadVolumed`). Random transforms are refused.
+            (`mtmed.transforms.LoadVolumed`). They are given the case's paths under ``image``, ``label`` (a list, if several
+            raters drew one) and the names of its maps, and the patient under ``patient``. Random transforms are refused.
         distance: unit in which `mtmed.data.distance.boundary_distance` of the label is kept too; None leaves it out.
+        maps: names of further integer maps that the transforms give (1, H, W, D) and that crops shall have, for example
+            ``("tissue",)``.
 
     Raises:
         InputError: a transform is random or cannot be fingerprinted.
     """
 
     def __init__(
-        self, folder: str | Path, *, transforms: Sequence[Callable[[Any], Any]], distance: DistanceUnit | None = None
+        self,
+        folder: str | Path,
+        *,
+        transforms: Sequence[Callable[[Any], Any]],
+        distance: DistanceUnit | None = None,
+        maps: Sequence[str] = (),
     ) -> None:
         self.folder = Path(folder).expanduser().absolute()
         self.transforms = tuple(transforms)
         if distance is not None and distance not in DISTANCE_UNITS:
             raise InputError("distance", f"is {distance!r}", f"choose one of {', '.join(DISTANCE_UNITS)} or null")
         self.distance = distance
-        self._chain = fingerprint([_FORMAT, distance, list(self.transforms)])
+        self.maps = tuple(maps)
+        self._chain = fingerprint([_FORMAT, distance, self.maps, list(self.transforms)])
 
     def key(self, case: Case) -> str:
-        """Name of a case's entry: SHA-256 of transforms and of path, size and time stamp of its files."""
-        files = [*case.image, *([case.label] if case.label else [])]
-        identity: list[Any] = [self._chain, len(case.image)]
-        for name in files:
+        """Name of a case's entry: SHA-256 of transforms, patient, and path, size and time stamp of its files."""
+        missing = [path is None for path in case.image]
+        identity: list[Any] = [self._chain, missing, len(case.labels), sorted(case.maps), case.group]
+        for name in case.files:
             try:
                 status = os.stat(name)
             except OSError as error:
@@ -161,11 +171,11 @@ class VolumeStore:
                 record = _valid_record(entry)
                 if record:
                     return record
-                image, label, affine = self._transform(case)
+                image, labels, affine = self._transform(case)
                 shutil.rmtree(temporary, ignore_errors=True)
                 temporary.mkdir()
                 try:
-                    record = _write(temporary, case, image, label, affine, self.distance)
+                    record = _write(temporary, case, image, labels, affine, self.distance)
                     shutil.rmtree(entry, ignore_errors=True)
                     os.replace(temporary, entry)
                 finally:
@@ -175,12 +185,13 @@ class VolumeStore:
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise InputError(self.folder, "no space left", "free some space and run again") from error
-            raise InputError(case.image[0], f"cannot be prepared ({error})", "check file and folder") from error
+            raise InputError(case.images[0], f"cannot be prepared ({error})", "check file and folder") from error
 
-    def _transform(self, case: Case) -> tuple[torch.Tensor, NDArray[Any] | None, NDArray[np.float64]]:
-        data: dict[Any, Any] = {"image": case.image[0] if len(case.image) == 1 else list(case.image)}
+    def _transform(self, case: Case) -> tuple[torch.Tensor, dict[str, NDArray[Any]], NDArray[np.float64]]:
+        data: dict[Any, Any] = {"image": case.image[0] if len(case.image) == 1 else list(case.image), **case.maps}
+        data["patient"] = case.group
         if case.label:
-            data["label"] = case.label
+            data["label"] = list(case.labels) if case.raters else case.label
         loaded = False
         for shared in self.transforms:
             transform = copy.deepcopy(shared)  # readers keep state
@@ -189,29 +200,36 @@ class VolumeStore:
             try:
                 data = transform(data)
             except MemoryError as error:
-                raise InputError(case.image[0], "does not fit into memory", "use fewer workers") from error
+                raise InputError(case.images[0], "does not fit into memory", "use fewer workers") from error
             except Exception as error:
                 known = _input_error(error)
                 if known:
                     raise known from error
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
                 problem = f"{type(transform).__name__} failed ({reason})"
-                raise InputError(case.image[0], problem, "check the file and the preprocessing") from error
+                raise InputError(case.images[0], problem, "check the file and the preprocessing") from error
             if not loaded and isinstance(data["image"], torch.Tensor):
                 loaded = True  # checked here as well: a window would clip infinity, resampling would spread NaN
-                finite_extremes(case.image, data["image"])
+                finite_extremes(_channel_names(case), data["image"])
         image = torch.as_tensor(data["image"])
         affine = getattr(image, "affine", torch.eye(image.ndim))
         image = (image.as_tensor() if hasattr(image, "as_tensor") else image).to(torch.float32)
         if image.ndim not in (3, 4):
-            raise InputError(case.image[0], f"has shape {tuple(image.shape)} after preprocessing", "expected C H W D")
-        label = None
-        if case.label:
-            label = whole_labels(case.label, torch.as_tensor(data["label"]))
-            if label.shape != tuple(image.shape[1:]):
-                problem = f"has shape {label.shape} after preprocessing, its image has {tuple(image.shape[1:])}"
-                raise InputError(case.label, problem, "give both the same grid and one label channel")
-        return image, label, np.asarray(affine, np.float64)
+            raise InputError(case.images[0], f"has shape {tuple(image.shape)} after preprocessing", "expected C H W D")
+        labels: dict[str, NDArray[Any]] = {}
+        for name in (*(["label"] if case.label else []), *self.maps):
+            path = str(case.label if name == "label" else case.maps.get(name, f"{name} of {case.key}"))
+            if name not in data:
+                raise InputError(path, "no transform gives it", "list its path under 'maps', or add the transform")
+            labels[name] = whole_labels(path, torch.as_tensor(data[name]))
+            if labels[name].shape != tuple(image.shape[1:]):
+                problem = f"has shape {labels[name].shape} after preprocessing, its image has {tuple(image.shape[1:])}"
+                raise InputError(path, problem, "give both the same grid and one label channel")
+        return image, labels, np.asarray(affine, np.float64)
+
+
+def _channel_names(case: Case) -> list[str]:
+    return [path or f"a missing modality of {case.key}" for path in case.image]
 
 
 def _valid_record(entry: Path) -> Record | None:
@@ -234,22 +252,22 @@ def _write(
     folder: Path,
     case: Case,
     image: torch.Tensor,
-    label: NDArray[Any] | None,
+    labels: dict[str, NDArray[Any]],
     affine: NDArray[np.float64],
     distance: DistanceUnit | None,
 ) -> Record:
     slopes, intercepts = [], []
     stored = np.empty(tuple(image.shape), np.uint16)
-    for channel, (low, high) in enumerate(finite_extremes(case.image, image)):
-        voxels = image[channel]
-        slope = (high - low) / 65535 or 1.0
-        np.copyto(stored[channel], (voxels - low).mul_(1 / slope).round_().clamp_(0, 65535).numpy(), casting="unsafe")
+    for channel, (low, high) in enumerate(finite_extremes(_channel_names(case), image)):
+        slope, intercept = _scale(low, high)
+        voxels = (image[channel] - intercept).mul_(1 / slope).round_().clamp_(0, 65535)
+        np.copyto(stored[channel], voxels.numpy(), casting="unsafe")
         slopes.append(slope)
-        intercepts.append(low)
-    arrays: dict[str, NDArray[Any]] = {"image": stored}
+        intercepts.append(intercept)
+    arrays: dict[str, NDArray[Any]] = {"image": stored, **labels}
     classes: tuple[int, ...] = ()
-    if label is not None:
-        arrays["label"] = label
+    if "label" in labels:
+        label = labels["label"]
         if distance is not None:
             arrays["distance"] = boundary_distance(label, spacing=voxel_size(affine, distance))
         classes = tuple(int(value) for value in torch.bincount(torch.from_numpy(label).flatten()).nonzero())
@@ -268,6 +286,15 @@ def _write(
     record = Record(places, affine.tolist(), slopes, intercepts, classes, size, checksum)
     (folder / RECORD_NAME).write_text(record.text())
     return record
+
+
+def _scale(low: float, high: float) -> tuple[float, float]:
+    """Slope and intercept by which 0 to 65535 span the range; where it holds 0, one of these numbers stands for it."""
+    slope = float(np.float32((high - low) / 65535)) or 1.0
+    if not low < 0 < high:
+        return slope, low
+    steps = np.float32(round(-low / slope))
+    return slope, -float(np.float32(slope) * steps)
 
 
 def _table(mask: NDArray[np.bool_]) -> NDArray[np.int16]:

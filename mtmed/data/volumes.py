@@ -38,7 +38,7 @@ class Record:
     """What is known of a stored volume without reading its voxels.
 
     Attributes:
-        arrays: place of ``image``, ``label``, ``distance``, ``foreground`` and ``class <value>``.
+        arrays: place of ``image``, ``label``, ``distance``, the maps, ``foreground`` and ``class <value>``.
         affine: voxel index to RAS+ mm after preprocessing, nested lists.
         slope: per channel, intensity = slope * stored + intercept.
         intercept: per channel.
@@ -139,8 +139,8 @@ class Volume:
             size: extent of the box, voxels; what lies outside the volume is zero.
 
         Returns:
-            ``image`` float32 (C, h, w, d); if labelled ``label`` uint8 or int16 (1, h, w, d) and, where the store has
-            it, ``distance`` float32 (1, h, w, d), in the store's unit.
+            ``image`` float32 (C, h, w, d); if labelled ``label`` uint8 or int16 (1, h, w, d); where the store has them,
+            ``distance`` float32 (1, h, w, d), in the store's unit, and maps like the label.
         """
         inside: list[Any] = []
         place: list[Any] = []
@@ -158,8 +158,8 @@ class Volume:
             np.multiply(stored[(channel, *inside)], np.float32(slope), out=view)
             view += np.float32(intercept)
         out: dict[str, NDArray[Any]] = {"image": image}
-        for name in ("label", "distance"):
-            if name in self._record.arrays:
+        for name in self._record.arrays:
+            if name not in ("image", "foreground") and not name.startswith("class "):
                 values = self._array(name)
                 box = make((1, *size), np.float32 if name == "distance" else values.dtype)
                 box[(0, *place)] = values[tuple(inside)]

@@ -1,6 +1,7 @@
 """Plain loss functions: tensors in, a scalar out, no networks and no files."""
 
 from mtmed.losses.correlation import CrossCorrelationLoss, cross_correlation
+from mtmed.losses.generalised_dice import GeneralisedDiceLoss, TruePositiveRateLoss
 from mtmed.losses.label_contrast import LabelContrastLoss, label_relation
 from mtmed.losses.pixel_sampling import PixelSample, boundary_weight, nearest_downsample, sample_pixels, take_pixels
 from mtmed.losses.weighting import ConstantWeighting, WeightedLoss, Weighting
@@ -8,8 +9,10 @@ from mtmed.losses.weighting import ConstantWeighting, WeightedLoss, Weighting
 __all__ = [
     "ConstantWeighting",
     "CrossCorrelationLoss",
+    "GeneralisedDiceLoss",
     "LabelContrastLoss",
     "PixelSample",
+    "TruePositiveRateLoss",
     "WeightedLoss",
     "Weighting",
     "boundary_weight",

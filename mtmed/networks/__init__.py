@@ -1,6 +1,7 @@
 """Encoder-decoders, projectors and their weights files; no losses, no images."""
 
 from mtmed.networks.definition import build_network, network_definition
+from mtmed.networks.unet import UNet
 from mtmed.networks.unetr import UNETR
 from mtmed.networks.weights import (
     TransferReport,
@@ -18,6 +19,7 @@ from mtmed.networks.weights import (
 __all__ = [
     "UNETR",
     "TransferReport",
+    "UNet",
     "atomic_save",
     "build_network",
     "carried",

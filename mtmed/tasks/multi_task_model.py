@@ -50,7 +50,9 @@ class MultiTaskModel(nn.Module):
     def _freeze_unreached(self) -> None:
         """Freeze what no loss depends on, found in the graph of a pass without data."""
         network: Any = copy.deepcopy(self.network).to("meta")
-        encoded = network.encode(torch.empty(1, network.in_channels, *network.image_size, device="meta"))
+        # instance normalisation needs two voxels on the coarsest level
+        size = network.image_size or [2 * max(network.level_strides)] * network.spatial_dims
+        encoded = network.encode(torch.empty(1, network.in_channels, *size, device="meta"))
         read: list[Tensor] = []
         for task in self.tasks.values():
             depth = _DEPTH[task.needs]  # type: ignore[index]

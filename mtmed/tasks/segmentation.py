@@ -1,33 +1,70 @@
-"""Segmentation, the task that all others are there to help."""
+"""Segmentation: the task that all others are there to help, and tissue segmentation, which is one of those."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
+from mtmed.errors import InputError
 from mtmed.tasks.task import StepContext, Task, TaskOutput, View, ViewFeatures
 
 __all__ = ["Segmentation"]
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+
 
 class Segmentation(Task):
-    """Loss between the network's logits and the label.
+    """Loss between the network's logits and a label map.
+
+    Two of them on one network share all of it but the last layer, if each reads its own `channels` of the logits.
 
     Args:
-        loss: takes logits, B classes H W [D], and labels, B 1 H W [D]; for example ``monai.losses.DiceCELoss``.
+        loss: takes logits, B classes H W [D], and labels, B 1 H W [D]; for example ``monai.losses.DiceCELoss``. Several
+            losses are given by name.
         view: the view it reads.
+        labels: names of the view's label maps. Several of them (raters) are averaged: the loss then gets the share of
+            each class, B classes H W [D].
+        channels: first channel of the logits that it reads and the one after its last; None for all.
+        name: of the loss, if it is one, and of the picture.
+
+    Raises:
+        InputError: if there is no loss or no label map.
     """
 
-    def __init__(self, *, loss: Callable[[Tensor, Tensor], Tensor], view: str = "patch") -> None:
+    def __init__(
+        self,
+        *,
+        loss: Loss | Mapping[str, Loss],
+        view: str = "patch",
+        labels: Sequence[str] = ("label",),
+        channels: Sequence[int] | None = None,
+        name: str = "segmentation",
+    ) -> None:
         super().__init__(views=(view,), needs="logits")
-        self.loss = loss
+        self.losses = dict(loss) if isinstance(loss, Mapping) else {name: loss}
+        self.labels = tuple(labels)
+        self.channels = slice(None) if channels is None else slice(*channels)
+        self.name = name
+        if not self.losses or not self.labels:
+            raise InputError(f"tasks::{name}", "has no loss or no label map", "name at least one of each")
 
     def forward(
         self, features: Mapping[str, ViewFeatures], views: Mapping[str, View], context: StepContext
     ) -> TaskOutput:
-        """Loss ``segmentation``; the prediction, B 1 H W [D], as a picture."""
+        """The losses by name; the prediction, B 1 H W [D], as a picture."""
         (view,) = self.views
         logits = features[view].logits
         assert logits is not None
-        logits = logits.float()
-        outputs = {"prediction": logits.detach().argmax(1, keepdim=True)} if context.pictures else {}
-        return TaskOutput({"segmentation": self.loss(logits, views[view]["label"].long())}, outputs)
+        logits = logits[:, self.channels].float()
+        target = self._target(views[view], logits.shape[1])
+        losses = {name: loss(logits, target) for name, loss in self.losses.items()}
+        picture = "prediction" if self.name == "segmentation" else f"{self.name}_prediction/{view}"
+        outputs = {picture: logits.detach().argmax(1, keepdim=True)} if context.pictures else {}
+        return TaskOutput(losses, outputs)
+
+    def _target(self, view: View, classes: int) -> Tensor:
+        maps = [view[name].long() for name in self.labels]
+        if len(maps) == 1:
+            return maps[0]
+        return torch.stack([one_hot(one[:, 0], classes).movedim(-1, 1).float() for one in maps]).mean(0)

@@ -23,6 +23,8 @@ class ViewMaker(torch.nn.Module):
         geometry: what happens to each role; None for nothing, a list is taken for
             ``SpatialAugmentation(operations)``.
         intensity: what happens to each view, in this order.
+        intensity_channels: number of leading channels that are images; those after them (masks as inputs) keep their
+            values. None for all channels.
 
     Raises:
         InputError: no views are given; an item of `intensity` is no intensity operation.
@@ -34,6 +36,7 @@ class ViewMaker(torch.nn.Module):
         views: Mapping[str, str],
         geometry: SpatialAugmentation | Sequence[torch.nn.Module] | None = None,
         intensity: Sequence[torch.nn.Module] = (),
+        intensity_channels: int | None = None,
     ) -> None:
         super().__init__()
         if not views:
@@ -45,6 +48,7 @@ class ViewMaker(torch.nn.Module):
         self.views = dict(views)
         self.geometry = geometry if isinstance(geometry, SpatialAugmentation) else SpatialAugmentation(geometry or [])
         self.intensity = torch.nn.ModuleList(intensity)
+        self.intensity_channels = intensity_channels
 
     @torch.no_grad()
     def forward(
@@ -122,7 +126,7 @@ class ViewMaker(torch.nn.Module):
                 changes += operation.parameters_for(
                     seed=seed, step=step, positions=places, stream=f"intensity/{view}/{number}"
                 )
-            operation.apply_to(images, changes)
+            operation.apply_to(images[:, : self.intensity_channels], changes)
         for view, image in zip(names, images.chunk(len(names)), strict=True):
             views[view]["image"] = image
 

@@ -314,3 +314,43 @@ def test_fingerprint_sees_values_and_refuses_what_it_cannot_see():
         fingerprint([RandFlipd("image")])
     with pytest.raises(InputError, match="no attributes"):
         fingerprint(_Doubled(object()))
+
+
+def _zero_outside(voxels):
+    voxels[:6] = 0
+
+
+def test_zero_outside_a_mask_stays_exactly_zero(tmp_path):
+    case = make_case(tmp_path, channels=2, edit=_zero_outside)
+    store = VolumeStore(tmp_path / "store", transforms=[LoadVolumed(KEYS)])
+    stored = store.build([case])[0].crop((0, 0, 0), (24, 20, 16))["image"]
+    original = np.stack([nib.load(path).get_fdata(dtype=np.float32) for path in case.image])
+    assert (stored[:, :6] == 0).all()
+    assert original.min() < 0 < original.max()
+    np.testing.assert_allclose(stored, original, atol=np.ptp(original) / 65535)
+
+
+def test_maps_are_stored_and_cropped_like_the_label(tmp_path):
+    case = make_case(tmp_path)
+    case = replace(case, maps={"tissue": case.label})
+    transforms = [
+        LoadVolumed(["image", "label", "tissue"]),
+        Orientationd(["image", "label", "tissue"], "RAS", labels=None),
+    ]
+    volume = VolumeStore(tmp_path / "store", transforms=transforms, maps=["tissue"]).build([case])[0]
+    crop = volume.crop((10, 3, -1), (16, 8, 8))
+    assert np.array_equal(crop["tissue"], crop["label"])
+    assert crop["tissue"].dtype == np.uint8
+    assert crop["tissue"].any()
+
+
+def test_a_map_that_no_transform_gives_is_named(tmp_path):
+    with pytest.raises(InputError, match="tissue of abdomen/0: no transform gives it"):
+        VolumeStore(tmp_path / "store", transforms=chain(), maps=["tissue"]).build([make_case(tmp_path)])
+
+
+def test_the_patient_is_part_of_the_entry(tmp_path):
+    store = VolumeStore(tmp_path / "store", transforms=chain())
+    case = make_case(tmp_path)
+    assert store.key(case) != store.key(replace(case, group="another"))
+    assert store.key(case) != store.key(replace(case, raters=(case.label,)))

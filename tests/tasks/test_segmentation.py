@@ -1,8 +1,11 @@
 """The segmentation task is a loss on the network's own logits."""
 
+import pytest
 import torch
 from monai.losses import DiceCELoss
 
+from mtmed.errors import InputError
+from mtmed.losses import GeneralisedDiceLoss, TruePositiveRateLoss
 from mtmed.tasks import MultiTaskModel, Segmentation
 
 
@@ -27,3 +30,48 @@ def test_loss_is_computed_in_float32_under_autocast(network, make_views, make_co
     with torch.autocast("cpu", dtype=torch.bfloat16):
         model(make_views(), make_context())
     assert seen == [(torch.float32, torch.int64)]
+
+
+def test_two_tasks_read_their_own_channels_of_one_network(network, make_views, make_context):
+    views = make_views()
+    logits = network(views["view_a"]["image"])
+    half = logits.shape[1] // 2
+    views["view_a"]["tissue"] = (views["view_a"]["label"] > 0).long()
+    dice = {"lesion_dice": GeneralisedDiceLoss(), "lesion_true_positive_rate": TruePositiveRateLoss()}
+    tasks = {
+        "lesion": Segmentation(loss=dice, view="view_a", channels=[0, half], labels=["tissue"], name="lesion"),
+        "tissue": Segmentation(
+            loss=GeneralisedDiceLoss(), view="view_a", channels=[half, 2 * half], labels=["tissue"], name="tissue"
+        ),
+    }
+    losses, outputs = MultiTaskModel(network=network, tasks=tasks)(views, make_context(pictures=True))
+    assert list(losses) == ["lesion_dice", "lesion_true_positive_rate", "tissue"]
+    torch.testing.assert_close(
+        losses["tissue"], GeneralisedDiceLoss()(logits[:, half : 2 * half], views["view_a"]["tissue"])
+    )
+    assert torch.equal(outputs["lesion_prediction/view_a"], logits[:, :half].argmax(1, keepdim=True))
+
+
+def test_raters_are_averaged_to_shares(network, make_views, make_context):
+    views = make_views()
+    view = views["view_a"]
+    classes = network(view["image"]).shape[1]
+    view["label_2"] = (view["label"] + 1) % classes
+    seen = []
+
+    def loss(logits, target):
+        seen.append(target)
+        return logits.sum()
+
+    task = Segmentation(loss=loss, view="view_a", labels=["label", "label_2"])
+    MultiTaskModel(network=network, tasks={"s": task})(views, make_context())
+    (target,) = seen
+    assert target.shape[1] == classes
+    torch.testing.assert_close(target.sum(1), torch.ones_like(target[:, 0]))
+    assert (target.gather(1, view["label"].long()) == 0.5).all()
+    assert (target.gather(1, view["label_2"].long()) == 0.5).all()
+
+
+def test_a_task_without_loss_is_refused():
+    with pytest.raises(InputError, match="no loss"):
+        Segmentation(loss={})
