@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mtmed import submission
+from mtmed.studies import command as study
 from mtmed.zoo import export
 
 if TYPE_CHECKING:
@@ -123,6 +125,8 @@ def _add_check_arguments(parser: argparse.ArgumentParser) -> None:
     axes = ("R", "A", "S")
     parser.add_argument("--patch-size", type=int, nargs=3, metavar=axes, help="voxels of a training patch")
     parser.add_argument("--spacing", type=float, nargs=3, metavar=axes, help="mm that volumes are resampled to first")
+    grids = "what to do with files on another grid than the case's first image (the bundle ms_lesion resamples them)"
+    parser.add_argument("--other-grids", choices=("refuse", "resample"), default="refuse", help=grids)
     parser.add_argument("--workers", type=int, metavar="N", help="number of threads; default: one per core, at most 8")
     parser.add_argument("--json", metavar="FILE", help="write the report to this file")
 
@@ -140,6 +144,7 @@ def _run_check(arguments: argparse.Namespace) -> int:
         cohort,
         patch_size=arguments.patch_size,
         spacing=arguments.spacing,
+        other_grids=arguments.other_grids,
         include_test=True,
         workers=arguments.workers,
     )
@@ -204,6 +209,8 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
 COMMANDS: tuple[Command, ...] = (
     Command("manifest", "write the dataset.json of a public data set", _add_manifest_arguments, _run_manifest),
     Command("check", "find everything that is wrong with a cohort", _add_check_arguments, _run_check),
+    Command("study", "run and compare arms, folds, label fractions and random seeds", study.add_arguments, study.run),
+    Command("submission", "pack predictions for the ISBI 2015 challenge", submission.add_arguments, submission.run),
     Command("export", "write the Model Zoo's layout of a bundle", export.add_arguments, export.run),
 )
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-__all__ = ["all_reduce_sum", "gather_with_gradient", "rank", "world_size"]
+__all__ = ["all_reduce_sum", "barrier", "gather_with_gradient", "rank", "world_size"]
 
 
 def world_size() -> int:
@@ -28,6 +28,12 @@ def world_size() -> int:
 def rank() -> int:
     """Number of this process, counted from 0; 0 without a process group."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if world_size() > 1:
+        dist.barrier()
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:

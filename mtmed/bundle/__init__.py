@@ -2,9 +2,11 @@
 
 from mtmed.bundle import messages
 from mtmed.bundle.active import active_parser, command_line, literal
+from mtmed.bundle.choice import require_choice
 from mtmed.bundle.data_check import check_data
 from mtmed.bundle.network import network
 from mtmed.bundle.options import check_options
+from mtmed.bundle.rough_networks import rough_networks
 from mtmed.bundle.run_folder import finish_run, run_folder, start_run
 
 __all__ = [
@@ -15,6 +17,8 @@ __all__ = [
     "finish_run",
     "literal",
     "network",
+    "require_choice",
+    "rough_networks",
     "run_folder",
     "start_run",
 ]

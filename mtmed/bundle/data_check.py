@@ -10,17 +10,21 @@ from pathlib import Path
 from mtmed.data import Cohort, check_cases
 from mtmed.distributed import rank
 from mtmed.errors import InputError
+from mtmed.transforms.reading import OtherGrids
 
 __all__ = ["check_data"]
 
 logger = logging.getLogger(__name__)
 
 
-def _fingerprint(cohort: Cohort) -> str:
-    """Hash of what the check depends on: paths, sizes and times of all files, and the label names."""
-    digest = hashlib.blake2b(digest_size=16)
+def _fingerprint(cohort: Cohort, other_grids: OtherGrids) -> str:
+    """Hash of what the check depends on: paths, sizes and times of all files, label names, modalities, the option."""
+    digest = hashlib.blake2b(other_grids.encode(), digest_size=16)
+    for manifest in cohort.manifests:
+        digest.update(repr(manifest.modalities).encode())
     for case in cohort.cases:
-        for path in (*case.image, *([case.label] if case.label else [])):
+        digest.update(repr([path is None for path in case.image]).encode())
+        for path in case.files:
             try:
                 facts = os.stat(path)
                 digest.update(f"{path} {facts.st_size} {facts.st_mtime_ns}\n".encode())
@@ -74,6 +78,7 @@ def check_data(
     spacing: Sequence[float] | None = None,
     window: Sequence[float] | None = None,
     label_names: Mapping[int, str] | None = None,
+    other_grids: OtherGrids = "refuse",
 ) -> None:
     """Check every case of a cohort before training; a resumed run does not read unchanged files again.
 
@@ -85,6 +90,7 @@ def check_data(
         window: lowest and highest intensity that is told apart.
         label_names: names of the label values, if one network shall segment them all: every data set must have these,
             numbered without gaps. Without it each data set may label what it likes, as in pre-training.
+        other_grids: ``"resample"`` if the run's `mtmed.transforms.LoadVolumed` resamples files on other grids.
 
     Raises:
         InputError: with one line per problem.
@@ -98,10 +104,10 @@ def check_data(
         raise InputError("dataset_dir", f"the data sets differ in modalities: {text}", "train on data sets that agree")
     if rank() != 0:
         return
-    path, fingerprint = Path(output_dir) / "data_check.json", _fingerprint(cohort)
+    path, fingerprint = Path(output_dir) / "data_check.json", _fingerprint(cohort, other_grids)
     if _checked_before(path) == fingerprint:
         return
-    report = check_cases(cohort, patch_size=patch_size, spacing=spacing)
+    report = check_cases(cohort, patch_size=patch_size, spacing=spacing, other_grids=other_grids)
     for notice in report.notices:
         logger.info("Notice: %s", notice)
     report.raise_if_errors()

@@ -18,7 +18,7 @@ from mtmed.distributed import rank
 from mtmed.errors import InputError
 from mtmed.networks.weights import load_checkpoint
 
-__all__ = ["finish_run", "run_folder", "start_run"]
+__all__ = ["finish_run", "run_folder", "run_identity", "start_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,15 +30,15 @@ _NOT_IN_NAME = frozenset(
 )
 
 
-def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes a run this run, as plain JSON values."""
+def run_identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a run this run, as plain JSON values: its config without what may differ between two starts of it."""
     kept = {key: value for key, value in config.items() if key not in _NOT_IN_NAME}
     plain: dict[str, Any] = json.loads(json.dumps(kept, sort_keys=True, default=str))
     return plain
 
 
 def _fingerprint(config: Mapping[str, Any]) -> str:
-    text = json.dumps(_identity(config), sort_keys=True)
+    text = json.dumps(run_identity(config), sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
@@ -129,7 +129,7 @@ def _refuse_other_settings(folder: Path) -> None:
     path = folder / "config.json"
     if not (path.is_file() and (folder / "checkpoint.pt").is_file()):
         return
-    before, now = _identity(json.loads(path.read_text())), _identity(active_parser().get())
+    before, now = run_identity(json.loads(path.read_text())), run_identity(active_parser().get())
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             values = f"{before.get(key)!r} there, {now.get(key)!r} now"

@@ -7,6 +7,7 @@ from mtmed.data.distance import boundary_distance
 from mtmed.data.draw import Box, Draw, PatchPair, RandomCrop
 from mtmed.data.layout import Layout, apply_layout, known_layouts, match_layout, read_layout
 from mtmed.data.manifest import Cohort, Manifest, load_cohort, load_manifest, write_manifest
+from mtmed.data.modalities import select_modalities
 from mtmed.data.splits import Split, check_split_disjoint, make_split
 from mtmed.data.volume_store import VolumeStore
 from mtmed.data.volumes import Volume, Volumes
@@ -42,5 +43,6 @@ __all__ = [
     "make_split",
     "match_layout",
     "read_layout",
+    "select_modalities",
     "write_manifest",
 ]

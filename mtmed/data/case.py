@@ -13,8 +13,8 @@ class Case:
 
     Attributes:
         id: unique within its data set.
-        image: absolute path of each channel, in the order of the manifest's modalities; None for a modality that the case
-            lacks.
+        image: absolute path of each channel, in the order of the manifest's modalities; None for a modality that the
+            case lacks.
         label: absolute path of the label map, None if unlabelled; the first rater's, if several drew one.
         group: the patient; the unit of splitting.
         dataset: name of the data set, which decides what the label values mean.

@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtmed.data.case import Case
+from mtmed.data.contrast_order import contrast_warnings
 from mtmed.errors import InputError
-from mtmed.transforms.reading import NiftiVolume, check_same_grid, read_volume
+from mtmed.transforms.reading import NiftiVolume, OtherGrids, check_same_grid, read_volume
+from mtmed.transforms.resampling import check_overlap
 
 __all__ = ["CaseCheck"]
 
 _SAME = 1e-3  # voxels, label values and cosines that differ less are the same
+_LITTLE = 0.5  # share of a field of view
 _CHUNK = 1 << 22  # voxels counted at a time, so that counting needs little memory
 
 
@@ -23,6 +26,9 @@ class CaseCheck:
 
     Attributes:
         case: the case.
+        same_affine: whether affines that differ are an error.
+        other_grids: ``"resample"`` if files on other grids are brought to the first image's: then they are a notice,
+            and an error only if the fields of view share nothing.
         errors: one line per problem, naming the file.
         notices: oddities that are handled, without the name of the case.
         shape: voxels along each axis of the first image; None if it cannot be read.
@@ -32,8 +38,10 @@ class CaseCheck:
         hashes: of the voxels of each image, by path.
     """
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, *, same_affine: bool = True, other_grids: OtherGrids = "refuse") -> None:
         self.case = case
+        self.same_affine = same_affine
+        self.other_grids = other_grids
         self.errors: list[str] = []
         self.notices: list[str] = []
         self.shape: tuple[int, ...] | None = None
@@ -42,32 +50,48 @@ class CaseCheck:
         self.voxels: dict[int, int] = {}
         self.hashes: dict[str, bytes] = {}
 
-    def run(self, channels: int, names: Mapping[int, str] | None, same_affine: bool) -> None:
+    def run(self, modalities: Sequence[str], names: Mapping[int, str] | None) -> None:
         """Read and check all files of the case, each once.
 
         Args:
-            channels: number of modalities, which one 4D file may hold.
+            modalities: names of the image channels, all of which one 4D file may hold.
             names: names of the label values; None: any whole number passes.
-            same_affine: whether affines that differ are an error.
         """
+        first = self._check_images(modalities)
+        for rater, path in enumerate(self.case.labels):
+            label = self._read(path, 1)
+            if label is not None:
+                self._check_grid(first, label)
+                self._check_label(label, names, rater)
+        for name, path in self.case.maps.items():
+            volume = self._read(path, 1)
+            if volume is not None:
+                self._check_grid(first, volume)
+                self._whole_numbers(volume, name)
+
+    def _check_images(self, modalities: Sequence[str]) -> NiftiVolume | None:
+        """Check all images; gives the grid of the first one that can be read."""
         first: NiftiVolume | None = None
-        for path in self.case.image:
-            volume = self._read(path, channels if len(self.case.image) == 1 else 1)
+        several = len(self.case.image) > 1
+        for index, path in enumerate(self.case.image):
+            name = modalities[index] if index < len(modalities) else f"image {index + 1}"
+            if path is None:
+                self.notices.append(f"has no {name}")
+                continue
+            volume = self._read(path, 1 if several else len(modalities))
             if volume is None:
                 continue
             self._check_image(volume)
+            if several and volume.path in self.hashes:
+                self.notices.extend(contrast_warnings({name.upper(): volume.data}, spacing=volume.spacing))
             if first is None:
                 first = _without_voxels(volume)
                 self.shape, self.spacing, self.affine = volume.data.shape[:3], volume.spacing[:3], volume.affine
                 if _is_sheared(volume.affine):
                     self.notices.append("has a sheared affine; it is resampled to straight axes")
             else:
-                self._check_grid(first, volume, same_affine)
-        label = None if self.case.label is None else self._read(self.case.label, 1)
-        if label is not None:
-            if first is not None:
-                self._check_grid(first, label, same_affine)
-            self._check_label(label, names)
+                self._check_grid(first, volume)
+        return first
 
     def note_small(self, patch_size: Sequence[int] | None, spacing: Sequence[float] | None) -> None:
         """Say so if the volume is smaller than the patch once its axes are R, A, S and it is resampled."""
@@ -90,7 +114,8 @@ class CaseCheck:
         except InputError as error:
             self.errors.append(str(error))
             return None
-        self.notices.extend(volume.notes)
+        for note in volume.notes:
+            self._note(note)
         shape = volume.data.shape
         if (len(shape) == 3 and channels == 1) or (len(shape) == 4 and shape[3] == channels):
             return volume
@@ -116,41 +141,72 @@ class CaseCheck:
         digest.update(np.ascontiguousarray(data.T).data)
         self.hashes[path] = digest.digest()
 
-    def _check_grid(self, image: NiftiVolume, other: NiftiVolume, same_affine: bool) -> None:
+    def _check_grid(self, image: NiftiVolume | None, other: NiftiVolume) -> None:
+        if image is None:
+            return
         try:
-            check_same_grid(image, other, same_affine=same_affine)
+            check_same_grid(image, other, same_affine=self.same_affine)
+        except InputError as error:
+            if self.other_grids == "refuse":
+                self.errors.append(str(error))
+            else:
+                self._check_overlap(image, other)
+            return
+        if np.abs(image.affine - other.affine).max() > _SAME * min(image.spacing):
+            fate = "less than a tenth of a voxel" if self.same_affine else "accepted; the image's affine is taken"
+            self._note(f"has affines that differ between its files ({fate})")
+
+    def _check_overlap(self, image: NiftiVolume, other: NiftiVolume) -> None:
+        try:
+            overlap = check_overlap(other, image)
         except InputError as error:
             self.errors.append(str(error))
             return
-        if image.data.shape[:3] == other.data.shape[:3]:
-            limit = _SAME * min(image.spacing)
-            if np.abs(image.affine - other.affine).max() > limit:
-                fate = "less than a tenth of a voxel" if same_affine else "accepted; the image's affine is taken"
-                self.notices.append(f"has affines that differ between its files ({fate})")
+        self._note("has files on other grids than its first image; they are resampled onto it")
+        if overlap < _LITTLE:
+            self._note("has files that share less than half of their field of view with its first image")
 
-    def _check_label(self, volume: NiftiVolume, names: Mapping[int, str] | None) -> None:
-        data, path = volume.data, volume.path
-        if data.dtype.kind == "f":
-            if not np.isfinite(data).all():
-                self._fail(path, "label has NaN or infinite voxels", "export the label again")
-                return
-            whole = np.rint(data)
-            odd = np.abs(data - whole) > _SAME
-            if odd.any():
-                some = ", ".join(f"{value:g}" for value in np.unique(data[odd])[:3])
-                self._fail(path, f"label values are not whole numbers ({some})", "resample labels by nearest neighbour")
-                return
-            if (data != whole).any():
-                self.notices.append("has label values within 0.001 of whole numbers; they are rounded")
-            data = whole.astype(np.int64)
-        self.voxels = _count(data)
-        if names is not None and not set(self.voxels) <= set(names):
-            outside = sorted(set(self.voxels) - set(names))
+    def _check_label(self, volume: NiftiVolume, names: Mapping[int, str] | None, rater: int) -> None:
+        data = self._whole_numbers(volume, "label")
+        if data is None:
+            return
+        voxels = _count(data)
+        if rater == 0:
+            self.voxels = voxels
+        outside = sorted(set(voxels) - set(names)) if names is not None else []
+        if names is not None and outside:
             some = ", ".join(map(str, outside[:8])) + (" ..." if len(outside) > 8 else "")
             allowed = ", ".join(f"{value} {name}" for value, name in names.items())
-            self._fail(path, f"label values {some} are not in the manifest ({allowed})", "correct one of the two")
-        elif set(self.voxels) <= {0}:
-            self.notices.append("has no foreground")
+            problem, remedy = f"label values {some} are not in the manifest ({allowed})", "correct one of the two"
+            if outside == [255] and sorted(names) == [0, 1] and 1 not in voxels:
+                problem = f"label values are 0 and 255 where 0 and 1 are expected ({allowed})"
+                remedy = "divide the map by 255, or write 255 instead of 1 in the manifest's labels"
+            self._fail(volume.path, problem, remedy)
+        elif set(voxels) <= {0}:
+            self._note("has no foreground" + (f" in the label map of rater {rater + 1}" if rater else ""))
+
+    def _whole_numbers(self, volume: NiftiVolume, name: str) -> NDArray[Any] | None:
+        """Voxels of a label map or another integer map as integers; None if they are none."""
+        data, path = volume.data, volume.path
+        if data.dtype.kind != "f":
+            return data
+        if not np.isfinite(data).all():
+            self._fail(path, f"{name} has NaN or infinite voxels", "export it again")
+            return None
+        whole = np.rint(data)
+        odd = np.abs(data - whole) > _SAME
+        if odd.any():
+            some = ", ".join(f"{value:g}" for value in np.unique(data[odd])[:3])
+            self._fail(path, f"{name} values are not whole numbers ({some})", "resample it by nearest neighbour")
+            return None
+        if (data != whole).any():
+            self._note(f"has {name} values within 0.001 of whole numbers; they are rounded")
+        integers: NDArray[Any] = whole.astype(np.int64)
+        return integers
+
+    def _note(self, text: str) -> None:
+        if text not in self.notices:
+            self.notices.append(text)
 
 
 def _count(data: NDArray[Any]) -> dict[int, int]:

@@ -17,6 +17,7 @@ from mtmed.data.case import Case
 from mtmed.data.case_check import CaseCheck
 from mtmed.data.manifest import Cohort
 from mtmed.errors import InputError
+from mtmed.transforms.reading import OtherGrids, check_other_grids
 
 __all__ = ["CaseFacts", "CheckError", "CheckReport", "check_cases"]
 
@@ -92,15 +93,18 @@ def check_cases(
     patch_size: Sequence[int] | None = None,
     spacing: Sequence[float] | None = None,
     same_affine: bool = True,
+    other_grids: OtherGrids = "refuse",
     include_test: bool = False,
     workers: int | None = None,
 ) -> CheckReport:
-    """Read all images and labels once and report what is wrong with them.
+    """Read all images, labels (of every rater) and maps once and report what is wrong with them.
 
     Errors: a file that is missing, damaged or no 3D volume (see `mtmed.transforms.reading.read_volume`); NaN or
-    infinite voxels; a constant image; channels or label on another grid than the image; label values that are not
-    whole numbers (within 1e-3) or outside the manifest; the same voxels in two images. Notices: labels without
+    infinite voxels; a constant image; channels, label or map on another grid than the first image; label or map values
+    that are not whole numbers (within 1e-3), label values outside the manifest; the same voxels in two images. Notices:
+    modalities that a case lacks or whose contrast is another's (`mtmed.data.contrast_order`), labels without
     foreground, volumes smaller than the patch (they are padded), sheared affines, and other oddities that are handled.
+    Negative intensities are none: interpolation leaves them.
 
     Args:
         cohort_or_cases: a cohort, whose manifests say what label values there are, or cases.
@@ -108,22 +112,28 @@ def check_cases(
         patch_size: voxels of a training patch along R, A, S.
         spacing: mm along R, A, S that the volumes will be resampled to before patches are cut; None: left as they are.
         same_affine: whether a label whose affine differs from the image's is an error (else a notice).
+        other_grids: ``"resample"`` if training resamples files on other grids than the first image's: then they are a
+            notice, and an error only if the fields of view share nothing.
         include_test: check the test cases of a cohort too.
         workers: number of threads; default: one per core, at most 8, which bounds the memory.
 
     Returns:
         The report. Nothing is raised for bad data: see `CheckReport.raise_if_errors`.
+
+    Raises:
+        InputError: if ``other_grids`` has another value or contradicts ``same_affine``.
     """
-    channels: dict[str, int] = {}
+    check_other_grids(other_grids, same_affine)
+    modalities: dict[str, tuple[str, ...]] = {}
     notices: dict[str, list[str]] = defaultdict(list)
     if isinstance(cohort_or_cases, Cohort):
         manifests = cohort_or_cases.manifests
         label_names = {manifest.name: manifest.label_names for manifest in manifests}
-        channels = {manifest.name: len(manifest.modalities) for manifest in manifests}
+        modalities = {manifest.name: manifest.modalities for manifest in manifests}
         cases = [case for item in manifests for case in (*item.cases, *(item.test_cases if include_test else ()))]
         for manifest in manifests:
             for case in (*manifest.cases, *manifest.test_cases):
-                if any(not _is_inside(path, manifest.folder) for path in (*case.image, *filter(None, [case.label]))):
+                if any(not _is_inside(path, manifest.folder) for path in case.files):
                     notices["lies outside the folder of its manifest"].append(case.key)
     else:
         cases = list(cohort_or_cases)
@@ -132,8 +142,8 @@ def check_cases(
         workers = min(os.cpu_count() or 1, 8)
 
     def check(case: Case) -> CaseCheck:
-        outcome = CaseCheck(case)
-        outcome.run(channels.get(case.dataset, 1), names.get(case.dataset), same_affine)
+        outcome = CaseCheck(case, same_affine=same_affine, other_grids=other_grids)
+        outcome.run(modalities.get(case.dataset, ("image",)), names.get(case.dataset))
         outcome.note_small(patch_size, spacing)
         return outcome
 

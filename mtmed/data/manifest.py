@@ -240,7 +240,7 @@ def _refuse_duplicates(file: Path, parts: Mapping[str, list[Case]]) -> None:
                 problem = f"has the same id '{case.id}' as {ids[case.id]}"
                 raise InputError(f"{file} {row}", problem, "remove one row, or give them different 'id'")
             ids[case.id] = row
-            for image in map(os.path.normpath, case.image):
+            for image in map(os.path.normpath, case.images):
                 if image in images:
                     raise InputError(f"{file} {row}", f"has the same image as {images[image]}: {image}", "remove one")
                 images[image] = row

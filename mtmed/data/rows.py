@@ -3,8 +3,9 @@
 =============  =====================================================================================
 key            meaning
 =============  =====================================================================================
-``image``      path relative to the file's folder, or a list with one path per modality
-``label``      path of the label map (required in ``training``)
+``image``      path relative to the file's folder, or a list with one path per modality (null: missing)
+``label``      path of the label map (required in ``training``), or a list with one path per rater
+``maps``       further voxel maps of whole numbers on the image's grid, ``{"tissue": path}``
 ``id``         name of the case; default: the image's file name without ``.nii`` or ``.nii.gz``
 ``patient``    whose examination it is, the unit of splitting; in all rows or in none
 ``visit``      day or time point (needs ``patient``)
@@ -20,9 +21,11 @@ from typing import Any
 from mtmed.data.case import Case
 from mtmed.errors import InputError
 
-__all__ = ["ROW_KEYS", "file_stem", "format_row", "parse_row"]
+__all__ = ["RESERVED_MAPS", "ROW_KEYS", "file_stem", "format_row", "parse_row"]
 
-ROW_KEYS = ("image", "label", "id", "patient", "visit", "slice", "fold", "metadata")
+ROW_KEYS = ("image", "label", "maps", "id", "patient", "visit", "slice", "fold", "metadata")
+RESERVED_MAPS = ("image", "label", "patient", "case", "output_name", "volume", "distance", "foreground")
+"""Names that a map cannot have, since the samples made of a case have entries of these names."""
 
 
 def parse_row(
@@ -58,15 +61,28 @@ def parse_row(
             raise InputError(culprit, f"'{key}' is {found!r}", f"give {wanted}")
         return found
 
+    def absolute(path: str) -> str:
+        return str(folder.absolute() / path)
+
     image = value("image", (str, list), "a path, or a list of paths")
     images = [image] if isinstance(image, str) else image
-    if not images or not all(isinstance(item, str) and item for item in images):
+    present = [item for item in images or () if item is not None]
+    if not images or not present or not all(isinstance(item, str) and item for item in present):
         raise InputError(culprit, f"'image' is {image!r}", "give a path, or a list of paths")
     if isinstance(image, list) and len(image) != channels:
         raise InputError(culprit, f"has {len(image)} images for {channels} modalities", "list one path per modality")
-    label = value("label", str, "a path")
-    if labelled and label is None:
+    label = value("label", (str, list), "a path, or a list with one path per rater")
+    labels = [label] if isinstance(label, str) else label or []
+    if not all(isinstance(item, str) and item for item in labels):
+        raise InputError(culprit, f"'label' is {label!r}", "give a path, or a list with one path per rater")
+    if labelled and not labels:
         raise InputError(culprit, "has no 'label'", "give its path, or move the row to 'test'")
+    maps = value("maps", dict, "an object of names and paths") or {}
+    if not all(isinstance(item, str) and item for item in maps.values()):
+        raise InputError(culprit, f"'maps' is {maps!r}", 'give names and paths: {"tissue": path}')
+    reserved = sorted(set(maps) & set(RESERVED_MAPS))
+    if reserved:
+        raise InputError(culprit, f"'maps' has the name '{reserved[0]}', which is taken", "give the map another name")
     patient = value("patient", (str, int), "a name")
     visit = value("visit", (str, int), "a name")
     slice_number = value("slice", int, "a whole number")
@@ -75,17 +91,19 @@ def parse_row(
     fold = value("fold", int, "a whole number from 0")
     if fold is not None and fold < 0:
         raise InputError(culprit, f"'fold' is {fold}", "give a whole number from 0")
-    case_id = str(value("id", (str, int), "a name") or file_stem(images[0]))
+    case_id = str(value("id", (str, int), "a name") or file_stem(present[0]))
     case = Case(
         id=case_id,
-        image=tuple(str(folder.absolute() / item) for item in images),
-        label=None if label is None else str(folder.absolute() / label),
+        image=tuple(None if item is None else absolute(item) for item in images),
+        label=absolute(labels[0]) if labels else None,
         group=case_id if patient is None else str(patient),
         dataset=dataset,
         visit=None if visit is None else str(visit),
         slice=slice_number,
         fold=fold,
         metadata=value("metadata", dict, "an object") or {},
+        raters=tuple(map(absolute, labels[1:])),
+        maps={name: absolute(item) for name, item in maps.items()},
     )
     return case, patient is not None
 
@@ -93,14 +111,17 @@ def parse_row(
 def format_row(case: Case, folder: Path, has_groups: bool) -> dict[str, Any]:
     """Turn a case into a row; paths inside ``folder`` become relative to it, keys at their default are left out."""
 
-    def relative(path: str) -> str:
-        return f"./{Path(path).relative_to(folder).as_posix()}" if Path(path).is_relative_to(folder) else path
+    def relative(path: str | None) -> str | None:
+        inside = path is not None and Path(path).is_relative_to(folder)
+        return f"./{Path(path).relative_to(folder).as_posix()}" if path is not None and inside else path
 
-    image: str | list[str] = relative(case.image[0]) if len(case.image) == 1 else [relative(p) for p in case.image]
+    image = [relative(path) for path in case.image]
+    labels = [relative(path) for path in case.labels]
     row = {
-        "image": image,
-        "label": None if case.label is None else relative(case.label),
-        "id": None if case.id == file_stem(case.image[0]) else case.id,
+        "image": image[0] if len(image) == 1 else image,
+        "label": (labels[0] if len(labels) == 1 else labels) if labels else None,
+        "maps": {name: relative(path) for name, path in case.maps.items()} or None,
+        "id": None if case.id == file_stem(case.images[0]) else case.id,
         "patient": case.group if has_groups else None,
         "visit": case.visit,
         "slice": case.slice,

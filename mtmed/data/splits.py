@@ -123,13 +123,13 @@ def check_split_disjoint(training: Sequence[Case], validation: Sequence[Case], k
         InputError: naming the first thing shared.
     """
     keys = {case.key for case in training}
-    images = {os.path.realpath(image): case.key for case in training for image in case.image}
+    images = {os.path.realpath(image): case.key for case in training for image in case.images}
     groups = {_group(case, key): case.key for case in training}
     remedy = "give each to one part only"
     for case in validation:
         if case.key in keys:
             raise InputError(case.key, "is in training and in validation", remedy)
-        for image in case.image:
+        for image in case.images:
             other = images.get(os.path.realpath(image))
             if other is not None:
                 raise InputError(case.key, f"validates on an image that {other} trains on: {image}", remedy)

@@ -49,18 +49,19 @@ _TEMPORARY = "building-"
 class VolumeStore:
     """A folder of prepared volumes.
 
-    Images are kept as uint16 with one linear scale per channel (rounding at most 1/131070 of the channel's range; 0, the
-    outside of masked images, stays 0), labels and maps as uint8 or int16, with tables of voxel coordinates per class of
-    the label.
+    Images are kept as uint16 with one linear scale per channel (rounding at most 1/131070 of the channel's range; 0,
+    the outside of masked images, stays 0), labels and maps as uint8 or int16, with tables of voxel coordinates per
+    class of the label.
 
     Args:
         folder: where the entries are kept; may be shared by processes and cohorts.
         transforms: MONAI dictionary transforms on the keys ``image`` and ``label``, beginning with the one that loads
-            (`mtmed.transforms.LoadVolumed`). They are given the case's paths under ``image``, ``label`` (a list, if several
-            raters drew one) and the names of its maps, and the patient under ``patient``. Random transforms are refused.
+            (`mtmed.transforms.LoadVolumed`). They are given the case's paths under ``image``, ``label`` (a list, if
+            several raters drew one) and the names of its maps, and the patient under ``patient``. Random transforms are
+            refused.
         distance: unit in which `mtmed.data.distance.boundary_distance` of the label is kept too; None leaves it out.
-        maps: names of further integer maps that the transforms give (1, H, W, D) and that crops shall have, for example
-            ``("tissue",)``.
+        maps: names of further integer maps that the transforms give (1, H, W, D) and that crops shall have, for
+            example ``("tissue",)``.
 
     Raises:
         InputError: a transform is random or cannot be fingerprinted.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mtmed.distributed import all_reduce_sum, rank, world_size
-from mtmed.engines.precision import Precision, choose_precision
+from mtmed.engines.precision import Precision, choose_precision, keep_thin_maps_in_float32
 from mtmed.errors import InputError
 from mtmed.losses.weighting import Weighting
 from mtmed.randomness import stream_key
@@ -102,6 +102,8 @@ class MultiTaskTrainer(Trainer):
         self.views = views
         self.seed = seed
         self.dtype = choose_precision(precision, torch.device(device))
+        if self.dtype == torch.bfloat16 and torch.device(device).type == "cpu":
+            keep_thin_maps_in_float32(model)
         self.picture_interval = picture_interval
         self.max_gradient_norm = max_gradient_norm
         super().__init__(

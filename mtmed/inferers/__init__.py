@@ -2,6 +2,7 @@
 
 from mtmed.inferers.cases import inference_cases, require_checkpoint
 from mtmed.inferers.progress import CaseProgress
+from mtmed.inferers.rough_lesions import RoughLesionsd
 from mtmed.inferers.streaming import StreamingArgmaxInferer
 
-__all__ = ["CaseProgress", "StreamingArgmaxInferer", "inference_cases", "require_checkpoint"]
+__all__ = ["CaseProgress", "RoughLesionsd", "StreamingArgmaxInferer", "inference_cases", "require_checkpoint"]

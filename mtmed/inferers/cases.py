@@ -1,16 +1,22 @@
-"""Which images to predict: a file, a folder of files, or the test cases of a cohort; each with its own output name."""
+"""Which cases to predict: one by its modalities, images, or the test cases of a cohort; each with an output name."""
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from mtmed.data.case import Case
 from mtmed.data.manifest import MANIFEST_NAME, load_cohort
+from mtmed.data.modalities import select_modalities
+from mtmed.data.rows import parse_row
 from mtmed.errors import InputError
 from mtmed.transforms.writing import label_map_stem
 
 __all__ = ["inference_cases", "require_checkpoint"]
 
+_PATH = (str, Path)
 _SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
@@ -26,54 +32,103 @@ def require_checkpoint(path: str | None) -> str:
     return path
 
 
-def inference_cases(source: str | Path | Sequence[str | Path], *, channels: int = 1) -> list[dict[str, Any]]:
-    """List the images to predict.
+def inference_cases(
+    source: str | Path | Mapping[str, Any] | Sequence[str | Path],
+    *,
+    modalities: Sequence[str],
+    allow_missing: bool = False,
+) -> list[dict[str, Any]]:
+    """List the cases to predict.
 
     Args:
-        source: an image; a folder with a ``dataset.json``, or whose sub-folders have one (then the test cases of all
-            of them, or their labelled cases if there are no test cases); any other folder (then all images below it);
-            or a list of images, one per case.
-        channels: number of image channels of the network.
+        source: one of
+
+            * one case by the names of its modalities, ``{"FLAIR": path, "T1": path}``; further voxel maps, if any, as
+              ``"maps": {"tissue": path}``;
+            * a folder with a ``dataset.json``, or whose sub-folders have one, or such a file: the test cases of all of
+              them, or their labelled cases if there are no test cases. Modalities are chosen by name; a network of one
+              modality also takes a data set of one modality that has another name;
+            * for networks of one modality, an image, a folder of images (all images below it), or a list of these.
+        modalities: names of the image channels of the network, in order.
+        allow_missing: take cases that lack some of the modalities, with None in their place.
 
     Returns:
-        Per case ``{"image": list of paths, "output_name": name}``. Names are those of the first images without their
-        format; where several cases have one name, each gets its folders' names in front, as many as make it unique.
+        Per case ``{"image": list of paths or None, "output_name": name}`` and its maps, ``{"tissue": path}``. Names are
+        those of the first images without their format; where several cases have one name, each gets its folders' names
+        in front, as many as make it unique.
 
     Raises:
-        InputError: if there is no image, if an image does not exist, or if cases have another number of channels than
-            the network.
+        InputError: if there is no image, if an image does not exist, or if a case lacks a modality of the network.
     """
-    images = _images(source)
-    for paths in images:
-        if len(paths) != channels:
-            problem = f"has {len(paths)} image channels, the network takes {channels}"
-            raise InputError(paths[0], problem, f"list the channels of a case in a {MANIFEST_NAME}")
-    names = _unique_names([paths[0] for paths in images])
-    return [{"image": paths, "output_name": name} for paths, name in zip(images, names, strict=True)]
+    if isinstance(source, Mapping):
+        cases = [_one_case(source, modalities, allow_missing)]
+    else:
+        cases = _cases(source, modalities, allow_missing)
+    names = _unique_names([next(path for path in case["image"] if path is not None) for case in cases])
+    return [{**case, "output_name": name} for case, name in zip(cases, names, strict=True)]
 
 
-def _images(source: str | Path | Sequence[str | Path]) -> list[list[str]]:
+def _one_case(source: Mapping[str, Any], modalities: Sequence[str], allow_missing: bool) -> dict[str, Any]:
+    """The case that a user describes by modalities, checked as a row of a ``dataset.json``."""
+    names = {name.casefold(): name for name in modalities}
+    images: dict[str, Any] = {}
+    for given, path in source.items():
+        if given == "maps":
+            continue
+        if str(given).casefold() not in names:
+            close = get_close_matches(str(given).casefold(), names, n=1)
+            remedy = f"did you mean '{names[close[0]]}'?" if close else f"use {', '.join(modalities)}"
+            raise InputError("input", f"has '{given}', which is no modality of the network", remedy)
+        images[names[str(given).casefold()]] = (
+            str(Path(path).expanduser()) if path and isinstance(path, _PATH) else path
+        )
+    absent = [name for name in modalities if images.get(name) is None]
+    if len(absent) == len(names):
+        raise InputError("input", "has no image", f"give paths by name: {', '.join(modalities)}")
+    if absent and not allow_missing:
+        raise InputError("input", f"has no {', no '.join(absent)}", "add its path, or pass --allow_missing true")
+    row = {"image": [images.get(name) for name in modalities], "maps": source.get("maps")}
+    case, _ = parse_row(row, "input", Path.cwd(), "input", len(modalities), labelled=False)
+    for path in case.files:
+        if not Path(path).is_file():
+            raise InputError(path, "no such file", "correct the path in --input")
+    return {"image": list(case.image), **case.maps}
+
+
+def _cases(
+    source: str | Path | Sequence[str | Path], modalities: Sequence[str], allow_missing: bool
+) -> list[dict[str, Any]]:
     if not isinstance(source, str | Path):
-        return [paths for one in source for paths in _images(one)]
+        return [case for one in source for case in _cases(one, modalities, allow_missing)]
     path = Path(source).expanduser()
     if not path.exists():
         raise InputError(path, "no such file or folder", "pass --input with an image or a folder of images")
-    if path.is_file() and path.name != MANIFEST_NAME:
+    if path.name == MANIFEST_NAME or (path / MANIFEST_NAME).is_file() or any(path.glob(f"*/{MANIFEST_NAME}")):
+        return [{"image": list(case.image), **case.maps} for case in _of_cohort(path, modalities, allow_missing)]
+    if path.is_file():
         if not path.name.lower().endswith(_SUFFIXES):
             raise InputError(path, f"is not one of {', '.join(_SUFFIXES)}", "convert it to .nii.gz")
-        return [[str(path)]]
-    if path.is_file() or (path / MANIFEST_NAME).is_file() or any(path.glob(f"*/{MANIFEST_NAME}")):
-        cohort = load_cohort(path)
-        cases = [case for manifest in cohort.manifests for case in manifest.test_cases] or list(cohort.cases)
-        return [list(case.image) for case in cases]
-    found = sorted(
-        file
-        for file in path.rglob("*")
-        if file.name.lower().endswith(_SUFFIXES) and not file.name.startswith(".") and file.is_file()
-    )
+        found = [path]
+    else:
+        found = sorted(
+            file
+            for file in path.rglob("*")
+            if file.name.lower().endswith(_SUFFIXES) and not file.name.startswith(".") and file.is_file()
+        )
     if not found:
         raise InputError(path, f"has no image ({', '.join(_SUFFIXES)})", "pass --input with a folder of images")
-    return [[str(file)] for file in found]
+    if len(modalities) > 1:
+        problem = f"does not say which modality it is; the network takes {', '.join(modalities)}"
+        example = json.dumps({name: f"{name.lower()}.nii.gz" for name in modalities})
+        raise InputError(found[0], problem, f"pass --input '{example}', or a folder with a {MANIFEST_NAME}")
+    return [{"image": [str(file)]} for file in found]
+
+
+def _of_cohort(path: Path, modalities: Sequence[str], allow_missing: bool) -> list[Case]:
+    cohort = load_cohort(path)
+    if len(modalities) > 1 or any(len(manifest.modalities) > 1 for manifest in cohort.manifests):
+        cohort = select_modalities(cohort, modalities, allow_missing=allow_missing)
+    return [case for manifest in cohort.manifests for case in manifest.test_cases] or list(cohort.cases)
 
 
 def _unique_names(paths: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Sliding-window inference that keeps label maps instead of logits, so that memory does not grow with the volume."""
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,9 +13,13 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from mtmed.errors import InputError
+from mtmed.inferers.foreground import Foreground, foreground_box, foreground_mask, require_foreground
 
 __all__ = ["StreamingArgmaxInferer"]
 
+logger = logging.getLogger(__name__)
+
+_Predictor = Callable[[torch.Tensor], torch.Tensor]
 _Window = tuple[slice, ...]
 
 
@@ -31,6 +36,11 @@ class StreamingArgmaxInferer(Inferer):
     are complete, become labels and are dropped. Memory for logits is ``classes * roi_size[0] * W * D`` in place of
     ``(classes + 1) * H * W * D``. Batches of windows run over the ends of rows, so they are always full.
 
+    With `foreground` the window grid is MONAI's on the box of the foreground (`foreground_box`) in place of the whole
+    image, and windows without foreground are passed over. What no window covers has label 0. These windows lie
+    elsewhere than those of the whole image, so labels differ as far as the network's output depends on what else a
+    window holds, as it does with instance normalisation.
+
     Args:
         roi_size: window size in voxels; an entry that is not positive stands for the image's size.
         sw_batch_size: windows per call of the network.
@@ -40,12 +50,16 @@ class StreamingArgmaxInferer(Inferer):
         padding_mode: how an image smaller than the window is padded (on both sides); see ``torch.nn.functional.pad``.
         cval: padding value for ``padding_mode="constant"``.
         sw_device: where windows are computed and summed; None for the image's device.
-        foreground_threshold: windows in which no voxel reaches this value are not computed; what no other window
-            covers is background by definition. None computes all windows.
+        foreground: compute only where there is foreground: ``"nonzero"`` for voxels that are not 0 in any channel, as
+            the brain in skull-stripped images; a number for voxels that reach it in any channel. An image without
+            any is background throughout, with a warning. None computes the whole image.
+        heads: numbers of logits channels of consecutive heads of the network: ``[2, 4]`` gives two label maps, from
+            channels 0-1 and 2-5. None is one head with all channels.
         progress: show a progress bar over the windows.
 
     Raises:
-        ValueError: for a batch size below 1 or an overlap outside [0, 1).
+        InputError: if `foreground` is neither ``"nonzero"`` nor a number nor None.
+        ValueError: for a batch size below 1, an overlap outside [0, 1), or a head of fewer than 2 channels.
     """
 
     def __init__(
@@ -59,7 +73,8 @@ class StreamingArgmaxInferer(Inferer):
         padding_mode: str = "constant",
         cval: float = 0.0,
         sw_device: torch.device | str | None = None,
-        foreground_threshold: float | None = None,
+        foreground: Foreground | None = None,
+        heads: Sequence[int] | None = None,
         progress: bool = False,
     ) -> None:
         super().__init__()
@@ -68,6 +83,10 @@ class StreamingArgmaxInferer(Inferer):
         for share in [overlap] if isinstance(overlap, int | float) else overlap:
             if not 0 <= share < 1:
                 raise ValueError(f"overlap is {overlap}; give a share in [0, 1).")
+        if foreground is not None:
+            require_foreground(foreground)
+        if heads is not None and (len(heads) == 0 or min(heads) < 2):
+            raise ValueError(f"heads is {heads}; give at least one head, each with at least 2 channels.")
         self.roi_size = roi_size
         self.sw_batch_size = sw_batch_size
         self.overlap = overlap
@@ -76,7 +95,8 @@ class StreamingArgmaxInferer(Inferer):
         self.padding_mode = look_up_option(padding_mode, PytorchPadMode)
         self.cval = cval
         self.sw_device = sw_device
-        self.foreground_threshold = foreground_threshold
+        self.foreground = foreground
+        self.heads = None if heads is None else tuple(heads)
         self.progress = progress
 
     def __call__(
@@ -91,25 +111,56 @@ class StreamingArgmaxInferer(Inferer):
             kwargs: further keyword arguments of the network.
 
         Returns:
-            Labels, B 1 H W [D], uint8 (int16 for more than 256 classes), a `MetaTensor` where the image is one.
+            Labels, B heads H W [D], uint8 (int16 for a head of more than 256 classes), a `MetaTensor` where the image
+            is one.
 
         Raises:
             InputError: if the network gives logits that are not finite.
-            ValueError: if the network gives anything but one tensor of the windows' size.
+            ValueError: if the network gives anything but one tensor of the windows' size, or not as many channels as
+                the heads together.
         """
+
+        def predictor(windows: torch.Tensor) -> torch.Tensor:
+            return network(windows, *args, **kwargs)
+
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         source = _name_of(inputs)
         with torch.no_grad():
-            labels = torch.stack([self._one(image, network, source, args, kwargs) for image in plain])
+            labels = torch.stack([self._one(image, predictor, source) for image in plain])
         if isinstance(inputs, MetaTensor):
             return MetaTensor(labels).copy_meta_from(inputs, copy_attr=False)  # type: ignore[no-any-return]
         return labels
 
-    def _one(
-        self, image: torch.Tensor, network: Callable[..., torch.Tensor], source: str, args: Any, kwargs: Any
-    ) -> torch.Tensor:
-        dims = image.dim() - 1
+    def _one(self, image: torch.Tensor, predictor: _Predictor, source: str) -> torch.Tensor:
         roi = tuple(fall_back_tuple(self.roi_size, image.shape[1:]))
+        steps = [
+            max(int(side * (1 - share)), 1)
+            for side, share in zip(roi, ensure_tuple_rep(self.overlap, len(roi)), strict=True)
+        ]
+
+        if self.foreground is None:
+            return self._labels(image, None, predictor, roi, steps, source)
+        mask = foreground_mask(image, self.foreground)
+        box = foreground_box(mask, roi_size=roi, steps=steps)
+        if box is None:
+            logger.warning("%s: has no foreground (%s), so its labels are all background", source, self.foreground)
+            heads = 1 if self.heads is None else len(self.heads)
+            return image.new_zeros((heads, *image.shape[1:]), dtype=torch.uint8)
+        inside = self._labels(image[(slice(None), *box)], mask[box], predictor, roi, steps, source)
+        labels = inside.new_zeros((len(inside), *image.shape[1:]))
+        labels[(slice(None), *box)] = inside
+        return labels
+
+    def _labels(
+        self,
+        image: torch.Tensor,
+        mask: torch.Tensor | None,
+        predictor: _Predictor,
+        roi: tuple[int, ...],
+        steps: Sequence[int],
+        source: str,
+    ) -> torch.Tensor:
+        """Labels of an image, C H W [D], from the windows in which `mask`, H W [D], has any voxel (None: all)."""
         pads = [max(side - size, 0) for side, size in zip(roi, image.shape[1:], strict=True)]
         halves = [(pad // 2, pad - pad // 2) for pad in pads]
         original = tuple(slice(low, low + size) for (low, _), size in zip(halves, image.shape[1:], strict=True))
@@ -117,48 +168,47 @@ class StreamingArgmaxInferer(Inferer):
             flat = [part for pair in reversed(halves) for part in pair]
             image = functional.pad(image[None], flat, mode=self.padding_mode, value=self.cval)[0]
         size = tuple(image.shape[1:])
-        steps = [
-            side if side == length else max(int(side * (1 - share)), 1)
-            for side, length, share in zip(roi, size, ensure_tuple_rep(self.overlap, dims), strict=True)
-        ]
         windows = dense_patch_slices(size, roi, steps)
+        if mask is not None:
+            lows = [low for low, _ in halves]
+            windows = [window for window in windows if bool(mask[_shifted(window, lows)].any())]
         device = torch.device(self.sw_device or image.device)
         importance = compute_importance_map(
             roi, mode=self.mode, sigma_scale=self.sigma_scale, device=device, dtype=torch.float32
         )
         rows: _Rows | None = None
-        for batch in self._batches(image, windows):
-            crops = torch.stack([image[(slice(None), *window)] for window in batch]).to(device)
-            logits = network(crops, *args, **kwargs)
-            if not isinstance(logits, torch.Tensor) or logits.shape[2:] != crops.shape[2:]:
-                found = tuple(logits.shape[2:]) if isinstance(logits, torch.Tensor) else type(logits).__name__
-                raise ValueError(f"The network must give one tensor of the windows' size {roi}, it gave {found}.")
-            rows = rows or _Rows(logits.shape[1], size, roi[0], device, image.device, source)
-            for window, one in zip(batch, logits, strict=True):
-                rows.add(window, one, importance)
-        if rows is None:  # no window reaches the foreground threshold
-            rows = _Rows(1, size, roi[0], device, image.device, source)
+        with tqdm(total=len(windows), desc="windows", leave=False, disable=not self.progress) as bar:
+            for first in range(0, len(windows), self.sw_batch_size):
+                batch = windows[first : first + self.sw_batch_size]
+                crops = torch.stack([image[(slice(None), *window)] for window in batch]).to(device)
+                logits = predictor(crops)
+                self._check_logits(logits, roi)
+                rows = rows or _Rows(self.heads or (logits.shape[1],), size, roi[0], device, image.device, source)
+                for window, one in zip(batch, logits, strict=True):
+                    rows.add(window, one, importance)
+                bar.update(len(batch))
+        assert rows is not None  # an image has windows, and a mask with voxels leaves some
         return rows.finish()[(slice(None), *original)]
 
-    def _batches(self, image: torch.Tensor, windows: Sequence[_Window]) -> Iterator[list[_Window]]:
-        batch: list[_Window] = []
-        for window in tqdm(windows, desc="windows", leave=False, disable=not self.progress):
-            threshold = self.foreground_threshold
-            if threshold is not None and bool(image[(slice(None), *window)].max() < threshold):
-                continue
-            batch.append(window)
-            if len(batch) == self.sw_batch_size:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+    def _check_logits(self, logits: object, roi: tuple[int, ...]) -> None:
+        if not isinstance(logits, torch.Tensor) or logits.shape[2:] != roi:
+            found = tuple(logits.shape[2:]) if isinstance(logits, torch.Tensor) else type(logits).__name__
+            raise ValueError(f"The network must give one tensor of the windows' size {roi}, it gave {found}.")
+        if self.heads is not None and sum(self.heads) != logits.shape[1]:
+            together = sum(self.heads)
+            raise ValueError(f"heads {self.heads} are {together} channels, the network gives {logits.shape[1]}.")
+
+
+def _shifted(window: _Window, lows: Sequence[int]) -> _Window:
+    """A window of the padded image in voxels of the image; along a padded axis it holds the whole image."""
+    return tuple(slice(max(side.start - low, 0), side.stop - low) for side, low in zip(window, lows, strict=True))
 
 
 class _Rows:
     """Sums of one window height of rows, in a ring buffer over the first axis, and the labels of the rows before.
 
     Args:
-        classes: number of classes.
+        heads: number of classes of each head.
         size: spatial size of the (padded) image.
         height: rows that can have sums at a time.
         device: where sums are kept.
@@ -168,16 +218,17 @@ class _Rows:
 
     def __init__(
         self,
-        classes: int,
+        heads: Sequence[int],
         size: tuple[int, ...],
         height: int,
         device: torch.device,
         label_device: torch.device,
         source: str,
     ) -> None:
-        self.sums = torch.zeros((classes, height, *size[1:]), dtype=torch.float32, device=device)
-        dtype = torch.uint8 if classes <= 256 else torch.int16
-        self.labels = torch.zeros((1, *size), dtype=dtype, device=label_device)
+        self.sums = torch.zeros((sum(heads), height, *size[1:]), dtype=torch.float32, device=device)
+        dtype = torch.uint8 if max(heads) <= 256 else torch.int16
+        self.labels = torch.zeros((len(heads), *size), dtype=dtype, device=label_device)
+        self.heads = tuple(heads)
         self.height = height
         self.done = 0
         self.source = source
@@ -206,7 +257,8 @@ class _Rows:
             turn = self.done % self.height
             count = min(last - self.done, self.height - turn)
             sums = self.sums[:, turn : turn + count]
-            self.labels[0, self.done : self.done + count] = self._argmax(sums).to(self.labels.device)
+            for head, own in enumerate(sums.split_with_sizes(self.heads)):
+                self.labels[head, self.done : self.done + count] = self._argmax(own).to(self.labels.device)
             sums.zero_()
             self.done += count
         self.done = end

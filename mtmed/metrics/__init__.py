@@ -1,7 +1,11 @@
 """Scores of whole volumes, their uncertainty, reports and pictures."""
 
+from mtmed.metrics.case_report import CaseReport
 from mtmed.metrics.evaluation import EvaluationReport, evaluation_cases
 from mtmed.metrics.interval import Interval, mean_interval
+from mtmed.metrics.isbi2015 import cohort_isbi_score, isbi_score
+from mtmed.metrics.lesion_report import LesionReport, RaterScore, lesion_table, summarise_lesions, write_lesion_report
+from mtmed.metrics.lesions import LESION_RULES, LesionScore, score_lesions, volume_correlation
 from mtmed.metrics.mean_dice import MeanDice
 from mtmed.metrics.overlay import overlay_figure, save_overlay
 from mtmed.metrics.report import summarise, summary_table, write_report
@@ -9,18 +13,30 @@ from mtmed.metrics.scores import EMPTY_RULES, EmptyPolicy, OrganScore, score_cas
 
 __all__ = [
     "EMPTY_RULES",
+    "LESION_RULES",
+    "CaseReport",
     "EmptyPolicy",
     "EvaluationReport",
     "Interval",
+    "LesionReport",
+    "LesionScore",
     "MeanDice",
     "OrganScore",
+    "RaterScore",
+    "cohort_isbi_score",
     "evaluation_cases",
+    "isbi_score",
+    "lesion_table",
     "mean_interval",
     "overlay_figure",
     "save_overlay",
     "score_case",
+    "score_lesions",
     "score_masks",
     "summarise",
+    "summarise_lesions",
     "summary_table",
+    "volume_correlation",
+    "write_lesion_report",
     "write_report",
 ]

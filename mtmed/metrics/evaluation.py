@@ -5,19 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from ignite.engine import Engine, Events
-from nibabel.orientations import aff2axcodes, apply_orientation, io_orientation
-from numpy.typing import NDArray
+from monai.data import MetaTensor
 
 from mtmed.data.case import Case
 from mtmed.data.manifest import Cohort
 from mtmed.errors import InputError
-from mtmed.metrics.overlay import save_overlay
+from mtmed.metrics.case_report import CaseReport, prediction_on_grid, read_reference
 from mtmed.metrics.report import summary_table, write_report
 from mtmed.metrics.scores import EmptyPolicy, OrganScore, score_case
-from mtmed.transforms.reading import read_volume
-from mtmed.transforms.writing import require_writable_folder, resample_label_to
 
 __all__ = ["EvaluationReport", "evaluation_cases"]
 
@@ -25,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def evaluation_cases(cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """Rows for an evaluator: ``{"image": list of paths, "case": key, "output_name": name}``.
+    """Rows for an evaluator: ``{"image": list of paths, "case": key, "output_name": name}`` and the case's maps.
 
     Args:
         cases: labelled cases, for example ``split.validation``.
@@ -38,10 +33,13 @@ def evaluation_cases(cases: Sequence[Case]) -> list[dict[str, Any]]:
     for case in cases:
         if case.label is None:
             raise InputError(case.key, "has no label", "evaluate labelled cases, or predict it with inference.json")
-    return [{"image": list(case.image), "case": case.key, "output_name": case.key.replace("/", "_")} for case in cases]
+    return [
+        {**case.maps, "image": list(case.image), "case": case.key, "output_name": case.key.replace("/", "_")}
+        for case in cases
+    ]
 
 
-class EvaluationReport:
+class EvaluationReport(CaseReport):
     """Handler that scores each prediction against its label file and reports at the end.
 
     Predictions are brought to the grid of the label file (the image's own), so that resampling errors count, and
@@ -78,108 +76,45 @@ class EvaluationReport:
         protocol: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
-        self.cases = {case.key: case for case in cases}
-        self.label_names = {int(value): name for value, name in label_names.items()}
-        self.organs = {
-            name: shared_organs(self.label_names, cohort.label_names(name), name)
-            for name in dict.fromkeys(case.dataset for case in cases)
-        }
-        self.output_dir = require_writable_folder(output_dir)
+        super().__init__(
+            cohort=cohort,
+            cases=cases,
+            label_names=label_names,
+            output_dir=output_dir,
+            window=window,
+            overlays=overlays,
+        )
         self.tolerance = tolerance
         self.empty = empty
-        self.window = (float(window[0]), float(window[1])) if window is not None else None
-        self.overlays = overlays
         self.protocol = {"surface_dice_tolerance_mm": tolerance, "both_empty": empty, **(protocol or {})}
         self.seed = seed
         self.scores: list[OrganScore] = []
 
-    def attach(self, engine: Engine) -> None:
-        """Attach to an evaluator with decollated outputs."""
-        engine.add_event_handler(Events.STARTED, self._reset)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._score)
-        engine.add_event_handler(Events.COMPLETED, self._report)
-
-    def _reset(self, engine: Any) -> None:
+    def start(self) -> None:
+        """Forget all scores."""
         self.scores = []
 
-    def _score(self, engine: Any) -> None:
-        for row, output in zip(engine.state.batch, engine.state.output, strict=True):
-            case = self.cases[row["case"]]
-            reference = read_volume(str(case.label))
-            truth = _volume(reference.data)
-            network_grid = np.asarray(output["pred"].affine.cpu(), np.float64)
-            predicted = np.asarray(output["pred"].as_tensor()[0].cpu())
-            predicted = resample_label_to(predicted, network_grid, truth.shape, reference.affine)
-            organs = self.organs[case.dataset]
-            self.scores += score_case(
-                predicted,
-                truth,
-                reference.spacing,
-                organs,
-                dataset=case.dataset,
-                case=case.id,
-                group=case.group,
-                tolerance=self.tolerance,
-                empty=self.empty,
-            )
-            if self.overlays:
-                self._draw(case, row["output_name"], predicted, truth, reference.affine, organs)
-
-    def _draw(
-        self,
-        case: Case,
-        name: str,
-        predicted: NDArray[Any],
-        truth: NDArray[Any],
-        affine: NDArray[Any],
-        organs: Mapping[str, tuple[int, int]],
-    ) -> None:
-        # the reference in the network's label values, so that an organ has one colour
-        renamed = np.zeros(truth.shape, np.int16)
-        for ours, theirs in organs.values():
-            renamed[truth == theirs] = ours
-        own = [score for score in self.scores if (score.dataset, score.case) == (case.dataset, case.id)]
-        dice = ", ".join(f"{score.organ} {score.dice:.2f}" for score in own)
-        to_ras = io_orientation(affine)
-        image, label, prediction = (
-            np.asarray(apply_orientation(volume, to_ras))
-            for volume in (_volume(read_volume(case.image[0]).data), renamed, predicted)
+    def score(self, case: Case, prediction: MetaTensor, name: str) -> None:
+        """Score the organs of one case and draw it."""
+        reference = read_reference(str(case.label))
+        predicted = prediction_on_grid(prediction, reference)
+        scores = score_case(
+            predicted,
+            reference.data,
+            reference.spacing,
+            self.organs[case.dataset],
+            dataset=case.dataset,
+            case=case.id,
+            group=case.group,
+            tolerance=self.tolerance,
+            empty=self.empty,
         )
-        lengths = np.linalg.norm(affine[:3, :3], axis=0)
-        spacing = [float(lengths[int(np.flatnonzero(to_ras[:, 0] == axis)[0])]) for axis in range(3)]
-        folder = require_writable_folder(self.output_dir / "overlays")
-        title = f"{case.key}, grid {''.join(aff2axcodes(affine))}\nDice: {dice}"
-        save_overlay(
-            folder / f"{name}.png", image, label, prediction, spacing, self.label_names, title=title, window=self.window
-        )
+        self.scores += scores
+        caption = "Dice: " + ", ".join(f"{score.organ} {score.dice:.2f}" for score in scores)
+        self.draw(case, name, predicted, reference, caption)
 
-    def _report(self, engine: Any) -> None:
-        scored = {f"{score.dataset}/{score.case}" for score in self.scores}
-        lost = sorted(set(self.cases) - scored)
-        if lost:
-            raise InputError(lost[0], f"and {len(lost) - 1} others were not scored", "evaluate all cases of the fold")
+    def finish(self) -> None:
+        """Write the report and log its table."""
         summary = write_report(self.scores, self.output_dir, protocol=self.protocol, seed=self.seed)
         counts = f"{summary['cases']} cases of {summary['patients']} patients, mean (95 % interval over patients)"
         logger.info("%s\n%s", counts, summary_table(summary))
-
-
-def shared_organs(ours: Mapping[int, str], theirs: Mapping[int, str], dataset: str) -> dict[str, tuple[int, int]]:
-    """Organs that a network and a data set both label: name to (network's value, data set's value).
-
-    Raises:
-        InputError: if there is none.
-    """
-    values = {name.casefold(): value for value, name in theirs.items() if value != 0}
-    shared = {
-        name: (value, values[name.casefold()])
-        for value, name in ours.items()
-        if value != 0 and name.casefold() in values
-    }
-    if not shared:
-        problem = f"labels {', '.join(values)}, the network {', '.join(n for v, n in ours.items() if v != 0)}"
-        raise InputError(dataset, problem, "evaluate on a data set that labels one of the network's organs by its name")
-    return shared
-
-
-def _volume(data: NDArray[Any]) -> NDArray[Any]:
-    return data[..., 0] if data.ndim == 4 and data.shape[-1] == 1 else data

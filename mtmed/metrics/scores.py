@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 __all__ = ["EMPTY_RULES", "EmptyPolicy", "OrganScore", "score_case", "score_masks"]
 
@@ -95,9 +96,12 @@ def score_masks(
     box = _joint_box(prediction, reference)
     prediction, reference = prediction[box], reference[box]
     dice = 2.0 * int(np.count_nonzero(prediction & reference)) / (in_prediction + in_reference)
-    surfaces = [mask ^ ndimage.binary_erosion(mask) for mask in (prediction, reference)]
-    to_reference = ndimage.distance_transform_edt(~surfaces[1], sampling=spacing)[surfaces[0]]
-    to_prediction = ndimage.distance_transform_edt(~surfaces[0], sampling=spacing)[surfaces[1]]
+    surfaces = [
+        np.argwhere(mask ^ ndimage.binary_erosion(mask)) * np.asarray(spacing) for mask in (prediction, reference)
+    ]
+    # a tree of surface points: ten times faster for lesions spread over a brain than distance maps of their joint box
+    to_reference, _ = cKDTree(surfaces[1]).query(surfaces[0])
+    to_prediction, _ = cKDTree(surfaces[0]).query(surfaces[1])
     hd95 = max(float(np.quantile(to_reference, 0.95)), float(np.quantile(to_prediction, 0.95)))
     near = np.count_nonzero(to_reference <= tolerance) + np.count_nonzero(to_prediction <= tolerance)
     return dice, hd95, near / (to_reference.size + to_prediction.size)

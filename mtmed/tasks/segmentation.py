@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from mtmed.errors import InputError
@@ -43,6 +43,8 @@ class Segmentation(Task):
     ) -> None:
         super().__init__(views=(view,), needs="logits")
         self.losses = dict(loss) if isinstance(loss, Mapping) else {name: loss}
+        # registered, so that class weights in them move to the device
+        self.loss_modules = nn.ModuleList(one for one in self.losses.values() if isinstance(one, nn.Module))
         self.labels = tuple(labels)
         self.channels = slice(None) if channels is None else slice(*channels)
         self.name = name

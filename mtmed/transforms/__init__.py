@@ -3,14 +3,21 @@
 from mtmed.transforms.affine import Affine
 from mtmed.transforms.elastic import Elastic
 from mtmed.transforms.geometry import SpatialAugmentation
+from mtmed.transforms.heads import SplitHeadsd
 from mtmed.transforms.intensity import Gamma, GaussianNoise, GaussianSmooth, IntensityScale, IntensityShift
+from mtmed.transforms.modality_dropout import ModalityDropout
+from mtmed.transforms.raters import SplitRatersd
 from mtmed.transforms.reading import LoadVolumed
 from mtmed.transforms.reorientation import Flip, Rotate90
 from mtmed.transforms.spacing import SeparableSpacingd
+from mtmed.transforms.tissue_maps import MergeLesionsd, RelabelTissued, SegmentTissued, TissueChannelsd
+from mtmed.transforms.tissue_segmentation import segment_tissue
+from mtmed.transforms.tissue_tables import TISSUE_NAMES
 from mtmed.transforms.views import ViewMaker
 from mtmed.transforms.writing import SaveLabelMapd, resample_label_to, write_nifti_label
 
 __all__ = [
+    "TISSUE_NAMES",
     "Affine",
     "Elastic",
     "Flip",
@@ -20,11 +27,19 @@ __all__ = [
     "IntensityScale",
     "IntensityShift",
     "LoadVolumed",
+    "MergeLesionsd",
+    "ModalityDropout",
+    "RelabelTissued",
     "Rotate90",
     "SaveLabelMapd",
+    "SegmentTissued",
     "SeparableSpacingd",
     "SpatialAugmentation",
+    "SplitHeadsd",
+    "SplitRatersd",
+    "TissueChannelsd",
     "ViewMaker",
     "resample_label_to",
+    "segment_tissue",
     "write_nifti_label",
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import SimpleITK
@@ -14,8 +14,20 @@ from numpy.typing import NDArray
 
 from mtmed.errors import InputError
 from mtmed.transforms.nifti import NiftiVolume, check_file, check_geometry, read_nifti, shape_text
+from mtmed.transforms.resampling import resample_volume_to
 
-__all__ = ["LoadVolumed", "NiftiVolume", "check_same_grid", "read_nifti", "read_volume"]
+__all__ = [
+    "LoadVolumed",
+    "NiftiVolume",
+    "OtherGrids",
+    "check_other_grids",
+    "check_same_grid",
+    "read_nifti",
+    "read_volume",
+]
+
+OtherGrids = Literal["refuse", "resample"]
+"""What happens to a file on another grid than the first image of its case."""
 
 _NIFTI = (".nii", ".nii.gz")
 _SMALL_INTEGERS = {np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int16)}  # torch lacks operations for uint16
@@ -61,24 +73,45 @@ def check_same_grid(first: NiftiVolume, second: NiftiVolume, *, same_affine: boo
         raise InputError(second.path, problem, remedy)
 
 
+def check_other_grids(other_grids: str, same_affine: bool) -> None:
+    """Require a known value of the option, and one rule only for affines that differ.
+
+    Raises:
+        InputError: otherwise.
+    """
+    if other_grids not in ("refuse", "resample"):
+        raise InputError("other_grids", f"is {other_grids!r}", "use 'refuse' or 'resample'")
+    if other_grids == "resample" and not same_affine:
+        problem = "is 'resample', which follows the affines, but same_affine is false, which ignores them"
+        raise InputError("other_grids", problem, "leave one of the two out")
+
+
 class LoadVolumed(MapTransform):
     """Load files as MONAI's ``LoadImaged`` followed by ``EnsureChannelFirstd``, but verified and on one grid.
 
     Gives float32 `MetaTensor` (C, H, W, D) with ``affine``, ``original_affine`` and the header's fields, so that
-    MONAI's Orientationd, Spacingd, Invertd and SaveImaged work on it. A list of paths gives one channel each. Voxels
-    keep the file's order in memory (first axis fastest), since turning it here would cost more than reading.
+    MONAI's Orientationd, Spacingd, Invertd and SaveImaged work on it. A list of paths gives one channel each (the
+    modalities of an image, the raters of a label); None in the list gives a channel of zeros. Voxels keep the file's
+    order in memory (first axis fastest), since turning it here would cost more than reading.
+
+    The grid is that of the first image that is there.
 
     Args:
-        keys: entries of the data to load; all must lie on one grid.
+        keys: entries of the data to load, the images first; all must lie on one grid.
         same_affine: refuse files whose affines differ; with False the first file's affine holds for all. Files of
             different shape are always refused.
+        other_grids: what to do with files on another grid than the first one: ``"refuse"``, or ``"resample"`` them onto
+            it by their place in the patient (`mtmed.transforms.resampling`): the key ``image`` linearly, outside is 0;
+            all other keys, which hold whole numbers, by the nearest voxel. Differences of less than a tenth of a voxel
+            are none.
         keep_integers: leave integers of 8 and 16 bits as they are in the file, so that turning and resampling a scan
             moves half or a quarter of the memory. For chains whose next steps accept integers, as Orientationd
             followed by `SeparableSpacingd` (which gives float32) do.
         allow_missing_keys: pass over keys that the data do not have.
 
     Raises:
-        InputError: see `read_nifti` and `check_same_grid`.
+        InputError: see `read_nifti`, `check_same_grid` and `mtmed.transforms.resampling.resample_volume_to`; or if an
+            entry lists no file; or if ``same_affine`` is false while ``other_grids`` is ``"resample"``.
     """
 
     def __init__(
@@ -86,11 +119,14 @@ class LoadVolumed(MapTransform):
         keys: KeysCollection,
         *,
         same_affine: bool = True,
+        other_grids: OtherGrids = "refuse",
         keep_integers: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        check_other_grids(other_grids, same_affine)
         self.same_affine = same_affine
+        self.other_grids = other_grids
         self.keep_integers = keep_integers
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -98,29 +134,45 @@ class LoadVolumed(MapTransform):
         loaded = dict(data)
         reference: NiftiVolume | None = None
         for key in self.key_iterator(loaded):
-            paths = loaded[key]
-            single = isinstance(paths, str | Path)
-            volumes = [read_volume(path) for path in ([paths] if single else paths)]
-            if not volumes:
+            given = loaded[key]
+            paths = [given] if given is None or isinstance(given, str | Path) else list(given)
+            volumes: list[NiftiVolume | None] = []
+            for path in paths:
+                volume = None if path is None else read_volume(path)
+                reference = reference or volume
+                if volume is not None and reference is not None:
+                    volume = self._on_grid_of(reference, volume, nearest=key != "image")
+                volumes.append(volume)
+            first = next((volume for volume in volumes if volume is not None), None)
+            if first is None or reference is None:
                 raise InputError(key, "no file is listed", "list at least one path")
-            reference = reference or volumes[0]
-            for volume in volumes:
-                if volume is not reference:
-                    check_same_grid(reference, volume, same_affine=self.same_affine)
-            affine = volumes[0].affine if self.same_affine else reference.affine
-            loaded[key] = _to_tensor(volumes, affine, keep_integers=self.keep_integers)
+            affine = first.affine if self.same_affine else reference.affine
+            loaded[key] = _to_tensor(volumes, first, affine, keep_integers=self.keep_integers)
         return loaded
 
+    def _on_grid_of(self, reference: NiftiVolume, volume: NiftiVolume, *, nearest: bool) -> NiftiVolume:
+        if volume is reference:
+            return volume
+        try:
+            check_same_grid(reference, volume, same_affine=self.same_affine)
+        except InputError:
+            if self.other_grids == "refuse":
+                raise
+            return resample_volume_to(volume, reference, nearest=nearest)
+        return volume
 
-def _to_tensor(volumes: Sequence[NiftiVolume], affine: NDArray[np.float64], *, keep_integers: bool) -> MetaTensor:
-    first = volumes[0]
+
+def _to_tensor(
+    volumes: Sequence[NiftiVolume | None], first: NiftiVolume, affine: NDArray[np.float64], *, keep_integers: bool
+) -> MetaTensor:
     rank = min(first.data.ndim, 3)
-    kinds = {v.data.dtype for v in volumes}
+    kinds = {v.data.dtype for v in volumes if v is not None}
     kept = keep_integers and len(kinds) == 1 and kinds <= _SMALL_INTEGERS
     dtype = first.data.dtype if kept else np.dtype(np.float32)
+    missing = np.zeros(first.data.shape[:rank], dtype, order="F")
+    voxels = [missing if v is None else v.data for v in volumes]
     channels = [
-        torch.from_numpy(np.array(np.moveaxis(v.data, -1, 0) if v.data.ndim == 4 else v.data[None], dtype, order="K"))
-        for v in volumes
+        torch.from_numpy(np.array(np.moveaxis(v, -1, 0) if v.ndim == 4 else v[None], dtype, order="K")) for v in voxels
     ]
     tensor = channels[0] if len(channels) == 1 else torch.cat(channels)
     channel_dim = 0 if len(volumes) > 1 else -1 if first.data.ndim == 4 else float("nan")

@@ -18,24 +18,30 @@ from mtmed.zoo.contract import check_bundle
 
 __all__ = ["add_arguments", "export_bundle", "run"]
 
-NEEDED = ("finetune.json", "inference.json", "metadata.json", "logging.conf", "LICENSE", "docs/README.md")
+NEEDED = ("inference.json", "metadata.json", "logging.conf", "LICENSE", "docs/README.md")
+# the training that makes model.pt is called either
+TRAINING = ("finetune.json", "train.json")
 RENAMED = {
     "finetune.json": "train.json",
+    "train.json": "train.json",
     "inference.json": "inference.json",
     "evaluate.json": "evaluate.json",
     "multi_gpu.json": "multi_gpu_train.json",
 }
 # knobs of training whose value belongs to the weights; inference names what it takes from the settings
-SETTING_KEYS = ("spacing", "window", "patch_size")
+SETTING_KEYS = ("variant", "modalities", "spacing", "window", "patch_size")
+# weights that a bundle uses beside its model.pt, taken over as they are
+BESIDE = ("rough.pt",)
 
 
 def export_bundle(bundle: str | Path, *, checkpoint: str | Path, output: str | Path, name: str | None = None) -> Path:
     """Write ``output/name`` in the layout of the MONAI Model Zoo.
 
-    ``configs/`` gets the metadata, ``train.json`` (from ``finetune.json``), ``inference.json``, ``evaluate.json``,
-    ``multi_gpu_train.json`` (from ``multi_gpu.json``) and ``logging.conf``; ``models/model.pt`` the network's state
-    alone, which is what `monai.bundle.load` and the zoo's checks read, while its definition and settings stand in the
-    configs. ``docs/`` and ``LICENSE`` are copied, and so is the package mtmed, which the configs import.
+    ``configs/`` gets the metadata, ``train.json`` (or ``finetune.json`` under this name), ``inference.json``,
+    ``evaluate.json``, ``multi_gpu_train.json`` (from ``multi_gpu.json``) and ``logging.conf``; ``models/model.pt`` the
+    network's state alone, which is what `monai.bundle.load` and the zoo's checks read, while its definition and
+    settings stand in the configs; further weights that lie beside the checkpoint (a rough lesion network's) go there too.
+    ``docs/`` and ``LICENSE`` are copied, and so is the package mtmed, which the configs import.
 
     Args:
         bundle: folder of the bundle, for example ``bundles/mixcl``.
@@ -60,6 +66,8 @@ def export_bundle(bundle: str | Path, *, checkpoint: str | Path, output: str | P
     for needed in NEEDED:
         if not (source / needed).is_file():
             raise InputError(source / needed, "no such file", "pass the folder of a bundle, such as bundles/mixcl")
+    if not any((source / name).is_file() for name in TRAINING):
+        raise InputError(source, f"has neither {' nor '.join(TRAINING)}", "pass the folder of a bundle")
     network, settings = load_network(checkpoint)
     definition = network_definition(network)
     metadata = _metadata(_read(source / "metadata.json"), definition, settings, culprit=str(checkpoint))
@@ -80,6 +88,9 @@ def export_bundle(bundle: str | Path, *, checkpoint: str | Path, output: str | P
             shutil.copy(source / "LICENSE", beside / "LICENSE")
             shutil.copytree(source / "docs", beside / "docs")
             torch.save(dict(network.state_dict()), beside / "models" / "model.pt")
+            for weights in BESIDE:
+                if (Path(checkpoint).parent / weights).is_file():
+                    shutil.copy(Path(checkpoint).parent / weights, beside / "models" / weights)
             ignored = shutil.ignore_patterns("__pycache__", ".*")
             shutil.copytree(Path(mtmed.__file__).parent, beside / "mtmed", ignore=ignored)
             beside.chmod(0o755)
@@ -158,9 +169,10 @@ def _metadata(
     for key in ("label_names", "modalities", "patch_size"):
         if key not in settings:
             raise InputError(culprit, f"has no setting {key!r}", "pass model.pt of a fine-tuning run")
+    labels = [settings["label_names"][value] for value in sorted(settings["label_names"], key=int)]
     channels = {
-        "image": (definition.get("in_channels"), dict(enumerate(settings["modalities"]))),
-        "pred": (definition.get("out_channels"), {int(value): name for value, name in settings["label_names"].items()}),
+        "image": (definition.get("in_channels"), settings.get("input_channels", settings["modalities"])),
+        "pred": (definition.get("out_channels"), settings.get("output_channels", labels)),
     }
     for part, tensor in (("inputs", "image"), ("outputs", "pred")):
         count, names = channels[tensor]
@@ -170,7 +182,7 @@ def _metadata(
         described = metadata["network_data_format"][part][tensor]
         described["num_channels"] = len(names)
         described["spatial_shape"] = [int(size) for size in settings["patch_size"]]
-        described["channel_def"] = {str(value): str(names[value]) for value in sorted(names)}
+        described["channel_def"] = {str(number): str(name) for number, name in enumerate(names)}
     return metadata
 
 

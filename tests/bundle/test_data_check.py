@@ -45,6 +45,28 @@ def test_a_file_that_changed_is_read_again(cohort: Cohort, tmp_path: Path) -> No
         check_data(cohort, output_dir=str(tmp_path))
 
 
+def test_other_grids_pass_where_the_run_resamples_them(cohort: Cohort, tmp_path: Path) -> None:
+    nib.Nifti1Image(np.ones((18, 9, 9), np.uint8), np.diag([0.5, 1, 1, 1])).to_filename(tmp_path / "label1.nii.gz")
+    check_data(cohort, output_dir=str(tmp_path), other_grids="resample")
+    record = json.loads((tmp_path / "data_check.json").read_text())
+    assert any("on other grids than its first image" in notice for notice in record["notices"])
+    # a record made for another option does not count
+    with pytest.raises(InputError, match=r"label1\.nii\.gz: has 18x9x9 voxels"):
+        check_data(cohort, output_dir=str(tmp_path))
+
+
+def test_other_modalities_are_checked_anew(cohort: Cohort, tmp_path: Path) -> None:
+    check_data(cohort, output_dir=str(tmp_path))
+    before = json.loads((tmp_path / "data_check.json").read_text())["fingerprint"]
+    manifest = cohort.manifests[0]
+    case = manifest.cases[0]
+    wider = replace(manifest, modalities=("CT", "PET"), cases=(replace(case, image=(case.image[0], None)),))
+    check_data(Cohort((wider,)), output_dir=str(tmp_path))
+    record = json.loads((tmp_path / "data_check.json").read_text())
+    assert record["fingerprint"] != before
+    assert f"{case.key}: has no PET" in record["notices"]
+
+
 def test_a_damaged_record_counts_as_none(cohort: Cohort, tmp_path: Path) -> None:
     for content in ("", "[]", "{}", '{"fingerprint"'):
         (tmp_path / "data_check.json").write_text(content)

@@ -186,16 +186,17 @@ def test_missing_checkpoint_says_where_training_writes_it():
 def test_inputs_that_cannot_be_used_are_named(tmp_path):
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(InputError, match="no such file"):
-        inference_cases(tmp_path / "absent")
+        inference_cases(tmp_path / "absent", modalities=["CT"])
     with pytest.raises(InputError, match="has no image"):
-        inference_cases(tmp_path)
+        inference_cases(tmp_path, modalities=["CT"])
     with pytest.raises(InputError, match="is not one of"):
-        inference_cases(tmp_path / "notes.txt")
+        inference_cases(tmp_path / "notes.txt", modalities=["CT"])
     (tmp_path / "ct.nii.gz").write_bytes(b"")
     (tmp_path / "ct.nii").write_bytes(b"")
     (tmp_path / "._ct.nii").write_bytes(b"")
     with pytest.raises(InputError, match="same output name"):
-        inference_cases(tmp_path)
-    with pytest.raises(InputError, match="the network takes 2"):
-        inference_cases(tmp_path / "ct.nii.gz", channels=2)
-    assert inference_cases([tmp_path / "ct.nii.gz"]) == [{"image": [str(tmp_path / "ct.nii.gz")], "output_name": "ct"}]
+        inference_cases(tmp_path, modalities=["CT"])
+    with pytest.raises(InputError, match="the network takes CT, PET"):
+        inference_cases(tmp_path / "ct.nii.gz", modalities=["CT", "PET"])
+    rows = inference_cases([tmp_path / "ct.nii.gz"], modalities=["CT"])
+    assert rows == [{"image": [str(tmp_path / "ct.nii.gz")], "output_name": "ct"}]

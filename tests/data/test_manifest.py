@@ -71,6 +71,33 @@ def test_channels_follow_the_modalities(tmp_path: Path) -> None:
     assert manifest.cases[0].image == (str(tmp_path / "a_flair.nii"), str(tmp_path / "a_t1.nii"))
 
 
+def test_a_missing_modality_raters_and_maps_reach_the_case(tmp_path: Path) -> None:
+    modality = {"0": "FLAIR", "1": "T1"}
+    training = [
+        {"image": [None, "a_t1.nii"], "label": ["a_r1.nii", "a_r2.nii"], "maps": {"tissue": "a_tissue.nii"}},
+        {"image": ["b_flair.nii", "b_t1.nii"], "label": "b.nii"},
+    ]
+    test = [{"image": ["c_flair.nii", None], "maps": {"brain_mask": "/elsewhere/c.nii"}}]
+    manifest = load_manifest(write(tmp_path, modality=modality, training=training, test=test))
+    case = manifest.cases[0]
+    assert case.id == "a_t1"
+    assert case.image == (None, str(tmp_path / "a_t1.nii"))
+    assert case.labels == (str(tmp_path / "a_r1.nii"), str(tmp_path / "a_r2.nii"))
+    assert case.maps == {"tissue": str(tmp_path / "a_tissue.nii")}
+    assert len(case.files) == 4
+    assert manifest.cases[1].labels == (str(tmp_path / "b.nii"),)
+    assert manifest.test_cases[0].labels == ()
+    written = write_manifest(manifest, tmp_path / "copy.json")
+    assert load_manifest(written) == manifest
+    rows = json.loads(written.read_text())
+    assert rows["training"][0] == {
+        "image": [None, "./a_t1.nii"],
+        "label": ["./a_r1.nii", "./a_r2.nii"],
+        "maps": {"tissue": "./a_tissue.nii"},
+    }
+    assert rows["test"][0]["maps"] == {"brain_mask": "/elsewhere/c.nii"}
+
+
 def test_what_is_written_is_read_back_equal(tmp_path: Path) -> None:
     training = [
         row("a", patient="p", visit="d1", slice=0, fold=0, metadata={"age": 5}),
@@ -104,6 +131,18 @@ BAD = {
     "no image": ({"training": [{"label": "a.nii"}]}, r"training\[0\].*'image' is None"),
     "image of wrong type": ({"training": [{"image": 3, "label": "a.nii"}]}, r"training\[0\].*'image' is 3"),
     "empty image list": ({"training": [{"image": [], "label": "a.nii"}]}, r"training\[0\].*'image' is \[\]"),
+    "all images null": (
+        {"modality": {"0": "A", "1": "B"}, "training": [{"image": [None, None], "label": "c"}]},
+        r"'image' is \[None, None\]",
+    ),
+    "one of the raters null": ({"training": [row("a", label=["x", None])]}, r"'label' is \['x', None\]; .* per rater"),
+    "no rater": ({"training": [row("a", label=[])]}, r"training\[0\].*no 'label'"),
+    "maps as a list": ({"training": [row("a", maps=["x"])]}, r"'maps' is \['x'\]; give an object"),
+    "map without path": ({"training": [row("a", maps={"tissue": None})]}, r"'maps' is .*give names and paths"),
+    "map of a taken name": (
+        {"training": [row("a", maps={"image": "x"})]},
+        "'maps' has the name 'image', which is taken",
+    ),
     "too many channels": ({"training": [{"image": ["a", "b"], "label": "c"}]}, "2 images for 1 modalities"),
     "row is a number": ({"training": [4]}, r"training\[0\].*is 4, not a row"),
     "row is a path": ({"training": ["a.nii"]}, r"training\[0\].*not a row"),

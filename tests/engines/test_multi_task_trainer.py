@@ -35,7 +35,7 @@ def test_a_run_equals_a_plain_loop_of_the_same_pieces(make_trainer, batches, tin
         )
         logits = model.network(seen["patch"]["image"])
         decoded = model.network.decode(model.network.encode(seen["patch"]["image"]))
-        segmentation = model.tasks["segmentation"].loss(logits, seen["patch"]["label"].long())
+        segmentation = model.tasks["segmentation"].losses["segmentation"](logits, seen["patch"]["label"].long())
         error = (model.tasks["reconstruction"].head(decoded) - seen["patch"]["clean"]).square().mean()
         total = segmentation + 0.5 * error
         assert output["losses"]["segmentation"] == pytest.approx(segmentation.item(), rel=1e-5)

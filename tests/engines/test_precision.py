@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mtmed.engines import choose_precision, precision
+from mtmed.engines import choose_precision
+from mtmed.engines.precision import keep_thin_maps_in_float32
 from mtmed.errors import InputError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -45,4 +46,37 @@ def test_float16_on_a_cpu_and_unknown_names_are_refused():
         choose_precision("float16", CPU)
     with pytest.raises(InputError, match="'half'"):
         choose_precision("half", CPU)  # type: ignore[arg-type]
-    assert precision.__all__ == ["Precision", "choose_precision"]
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 2), (2, 4, 4), (3, 2, 2), (4, 4, 4)])
+def test_bfloat16_gradients_of_thin_maps_are_close_to_those_of_float32(shape):
+    def gradients(network, image, enabled):
+        network.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            output = network(image)
+        assert torch.is_autocast_enabled("cpu") is False
+        output.float().pow(2).sum().backward()
+        return [parameter.grad.clone() for parameter in network.parameters()]
+
+    torch.manual_seed(0)
+    network = torch.nn.Conv3d(32, 32, 3, padding=1)
+    keep_thin_maps_in_float32(network)
+    image = torch.randn(2, 32, *shape)
+    expected = gradients(network, image, enabled=False)
+    for _ in range(4):
+        # memory that is given back full of NaN is what unwritten gradients are read from
+        dirty = [torch.full((size,), torch.nan) for size in (1000, 7000, 100_000, 1_000_000)]
+        del dirty
+        for ours, theirs in zip(gradients(network, image, enabled=True), expected, strict=True):
+            assert (ours - theirs).abs().max() < 0.05 * theirs.abs().max()
+
+
+def test_thin_maps_are_computed_in_float32_and_others_in_bfloat16():
+    network = torch.nn.Conv3d(4, 4, 3, padding=1)
+    keep_thin_maps_in_float32(network)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert network(torch.randn(1, 4, 2, 4, 4)).dtype == torch.float32
+        assert network(torch.randn(1, 4, 4, 4, 4)).dtype == torch.bfloat16
+        with pytest.raises(RuntimeError):
+            network(torch.randn(1, 5, 2, 4, 4))
+        assert torch.is_autocast_enabled("cpu")

@@ -67,6 +67,68 @@ def test_batches_of_windows_are_full_but_the_last():
     assert counts == [4, 4, 4, 3]
 
 
+@pytest.mark.parametrize("heads", [(2, 4), (3, 3), (2, 2, 2), (6,)])
+def test_each_head_has_the_argmax_of_its_own_channels(heads):
+    network = _network(3, 6)
+    image = torch.randn(2, 1, 20, 17, 12, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        logits = sliding_window_inference(image, (8, 8, 8), 3, network, overlap=0.5, mode="gaussian")
+    expected = torch.cat([part.argmax(1, keepdim=True) for part in logits.split(heads, 1)], 1)
+    ours = StreamingArgmaxInferer(roi_size=8, sw_batch_size=3, heads=heads)(image, network)
+    assert ours.shape == (2, len(heads), 20, 17, 12)
+    assert torch.equal(ours.long(), expected)
+
+
+def test_heads_that_are_not_the_networks_channels_are_refused():
+    with pytest.raises(ValueError, match=r"heads \(2, 4\) are 6 channels, the network gives 5"):
+        StreamingArgmaxInferer(roi_size=8, heads=[2, 4])(torch.zeros(1, 1, 8, 8, 8), _network(3, 5))
+
+
+@pytest.mark.parametrize("heads", [[], [2, 1]])
+def test_heads_without_a_choice_are_refused(heads):
+    with pytest.raises(ValueError, match="at least 2 channels"):
+        StreamingArgmaxInferer(roi_size=8, heads=heads)
+
+
+def _brain(size: tuple[int, ...], box: tuple[slice, ...], *, channels: int = 2, seed: int = 0) -> torch.Tensor:
+    image = torch.zeros(1, channels, *size)
+    values = torch.randn(image.shape, generator=torch.Generator().manual_seed(seed))
+    image[(..., *box)] = values[(..., *box)]
+    return image
+
+
+@pytest.mark.parametrize(
+    ("size", "brain", "computed"),
+    [
+        # 21 voxels: 5 windows of 8 at steps of 4 cover 24; 9 need 2, which cover 12; 5 are fewer than a window
+        ((40, 33, 27), (slice(7, 28), slice(20, 29), slice(3, 8)), (slice(6, 30), slice(19, 31), slice(2, 10))),
+        ((40, 6, 27), (slice(0, 4), slice(1, 4), slice(23, 27)), (slice(0, 8), slice(0, 6), slice(19, 27))),
+        ((45, 31), (slice(30, 45), slice(2, 12)), (slice(29, 45), slice(1, 13))),
+    ],
+)
+def test_foreground_is_predicted_on_monais_windows_of_its_box(size, brain, computed):
+    network = _network(len(size), 4, channels=2)
+    image = _brain(size, brain)
+    roi = (8,) * len(size)
+    with torch.no_grad():
+        logits = sliding_window_inference(image[(..., *computed)], roi, 2, network, overlap=0.5, mode="gaussian")
+    expected = torch.zeros(1, 1, *size, dtype=torch.long)
+    expected[(..., *computed)] = logits.argmax(1, keepdim=True)
+    ours = StreamingArgmaxInferer(roi_size=8, sw_batch_size=2, foreground="nonzero")(image, network)
+    assert len(ours.unique()) > 1
+    assert torch.equal(ours.long(), expected)
+
+
+@pytest.mark.parametrize("size", [(40, 33, 27), (45, 31)])
+def test_a_network_of_single_voxels_gives_the_same_foreground_wherever_the_windows_lie(size):
+    network = nn.Conv3d(2, 5, 1) if len(size) == 3 else nn.Conv2d(2, 5, 1)
+    image = _brain(size, tuple(slice(5, side - 9) for side in size))
+    whole = StreamingArgmaxInferer(roi_size=8)(image, network)
+    boxed = StreamingArgmaxInferer(roi_size=8, foreground="nonzero")(image, network)
+    inside = (image != 0).any(1, keepdim=True)
+    assert torch.equal(whole[inside], boxed[inside])
+
+
 def test_windows_without_foreground_are_background_and_not_computed():
     calls: list[int] = []
 
@@ -75,14 +137,41 @@ def test_windows_without_foreground_are_background_and_not_computed():
         return torch.cat([torch.zeros_like(windows), torch.ones_like(windows)], 1)
 
     image = torch.zeros(1, 1, 64, 8, 8)
-    image[0, 0, 50] = 1.0
-    labels = StreamingArgmaxInferer(roi_size=8, overlap=0, foreground_threshold=0.5)(image, network)
-    assert sum(calls) == 1
-    assert labels[0, 0, 48:56].eq(1).all()
-    assert labels.sum() == 8 * 8 * 8
-    nothing = StreamingArgmaxInferer(roi_size=8, foreground_threshold=0.5)(torch.zeros(1, 1, 16, 8, 8), network)
-    assert not nothing.any()
-    assert nothing.shape == (1, 1, 16, 8, 8)
+    image[0, 0, [4, 50]] = 1.0
+    image[0, 0, 20] = 0.4
+    labels = StreamingArgmaxInferer(roi_size=8, overlap=0, foreground=0.5)(image, network)
+    assert sum(calls) == 2  # the box is 4..52, in windows of 8
+    assert labels.flatten(2).sum(2).item() == 2 * 8 * 8 * 8
+    assert labels[0, 0, [4, 50]].eq(1).all()
+
+
+def test_images_of_a_batch_have_boxes_of_their_own():
+    network = _network(3, 3, channels=2)
+    size = (30, 24, 20)
+    first = _brain(size, (slice(2, 12), slice(3, 9), slice(10, 20)))
+    second = _brain(size, (slice(15, 29), slice(0, 24), slice(4, 7)), seed=1)
+    inferer = StreamingArgmaxInferer(roi_size=8, foreground="nonzero")
+    both = inferer(torch.cat([first, second]), network)
+    assert torch.equal(both, torch.cat([inferer(first, network), inferer(second, network)]))
+
+
+def test_an_image_without_foreground_is_background_with_one_warning(caplog):
+    image = MetaTensor(torch.zeros(1, 2, 16, 12, 9), meta={"filename_or_obj": "empty.nii.gz"})
+    inferer = StreamingArgmaxInferer(roi_size=8, foreground="nonzero", heads=[2, 4])
+    labels = inferer(image, _network(3, 6, channels=2))
+    assert labels.shape == (1, 2, 16, 12, 9)
+    assert labels.dtype == torch.uint8
+    assert not labels.any()
+    assert [record.message for record in caplog.records] == [
+        "empty.nii.gz: has no foreground (nonzero), so its labels are all background"
+    ]
+
+
+def test_damaged_voxels_outside_the_foreground_are_still_found():
+    image = torch.zeros(1, 1, 16, 16, 16)
+    image[0, 0, 3, 3, 3] = torch.nan
+    with pytest.raises(InputError, match="not finite"):
+        StreamingArgmaxInferer(roi_size=8, foreground=0.5)(image, _network(3, 2))
 
 
 def test_more_than_256_classes_need_int16():
@@ -104,11 +193,14 @@ def test_half_precision_logits_are_summed_in_single_precision():
     assert torch.equal(single, half)
 
 
-def test_meta_data_and_device_of_the_image_are_kept():
+@pytest.mark.parametrize("foreground", [None, "nonzero"])
+def test_meta_data_and_device_of_the_image_are_kept(foreground):
     affine = torch.diag(torch.tensor([2.0, 3.0, 4.0, 1.0]))
-    image = MetaTensor(torch.randn(1, 1, 10, 10, 10), affine=affine, meta={"filename_or_obj": "a.nii.gz"})
-    labels = StreamingArgmaxInferer(roi_size=8)(image, _network(3, 2))
+    brain = _brain((20, 10, 10), (slice(9, 18), slice(2, 7), slice(2, 7)), channels=1)
+    image = MetaTensor(brain, affine=affine, meta={"filename_or_obj": "a.nii.gz"})
+    labels = StreamingArgmaxInferer(roi_size=8, foreground=foreground)(image, _network(3, 2))
     assert isinstance(labels, MetaTensor)
+    assert labels.shape == image.shape
     assert torch.equal(labels.affine, image.affine)
     assert labels.meta["filename_or_obj"] == "a.nii.gz"
 

@@ -75,3 +75,8 @@ def test_raters_are_averaged_to_shares(network, make_views, make_context):
 def test_a_task_without_loss_is_refused():
     with pytest.raises(InputError, match="no loss"):
         Segmentation(loss={})
+
+
+def test_class_weights_of_a_loss_move_with_the_task():
+    task = Segmentation(loss={"a": torch.nn.CrossEntropyLoss(weight=torch.ones(2)), "b": torch.nn.functional.mse_loss})
+    assert task.to("meta").losses["a"].weight.device.type == "meta"

@@ -1,5 +1,6 @@
 """Generated cohorts for trying, testing and teaching: made once, the same on every run, in the layout of real data."""
 
 from mtmed.data.demo.abdomen_ct import demo_abdomen_ct, demo_abdomen_organs
+from mtmed.data.demo.brain_mr import demo_brain_ms
 
-__all__ = ["demo_abdomen_ct", "demo_abdomen_organs"]
+__all__ = ["demo_abdomen_ct", "demo_abdomen_organs", "demo_brain_ms"]

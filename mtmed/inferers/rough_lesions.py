@@ -1,0 +1,85 @@
+"""Lesions of a first, rough network, which correct the tissue maps that a second network learns with."""
+
+import functools
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.transforms import Transform
+from torch import nn
+
+from mtmed.errors import InputError
+from mtmed.inferers.streaming import StreamingArgmaxInferer
+from mtmed.networks import load_network, sha256_of
+
+__all__ = ["GROUND_TRUTH", "RoughLesionsd"]
+
+GROUND_TRUTH = "ground_truth"
+"""In place of a checkpoint: the case's own label."""
+
+
+class RoughLesionsd(Transform):
+    """Predict lesions with a trained network, as a step of the preprocessing.
+
+    A tissue segmentation takes lesions for grey matter; the paper (Abolvardi et al. 2020, section VII) therefore finds
+    them roughly first. So that training sees maps as inference makes them, each patient can have a network of its own,
+    one that was not trained on this patient.
+
+    Args:
+        checkpoints: weights file (or `GROUND_TRUTH`) of each patient, and under ``""`` that of all others.
+        modalities: names of the image's channels, which must be those the networks were trained with.
+        image_key: entry with the preprocessed image, (C, H, W, D), 0 outside the brain.
+        lesion_key: entry that is added, (1, H, W, D) uint8.
+        device: where the network runs.
+
+    Raises:
+        InputError: if a file is not a network, or takes other modalities.
+    """
+
+    def __init__(
+        self,
+        *,
+        checkpoints: Mapping[str, str],
+        modalities: list[str],
+        image_key: str = "image",
+        lesion_key: str = "rough_lesion",
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.checkpoints = dict(checkpoints)
+        self.modalities = list(modalities)
+        self.image_key = image_key
+        self.lesion_key = lesion_key
+        self.device = str(device)
+        # part of what the volume store knows this step by
+        files = sorted(set(self.checkpoints.values()) - {GROUND_TRUTH})
+        for path in files:
+            if not Path(path).is_file():
+                remedy = "pass --rough_checkpoint with the rough.pt that training wrote beside model.pt"
+                raise InputError(path, "no such file; it holds the rough lesion network", remedy)
+        self.digests = {path: sha256_of(path) for path in files}
+        for path, digest in self.digests.items():
+            found = _rough_network(path, digest, "cpu")[1].get("modalities")
+            if found != self.modalities:
+                problem = f"was trained with the modalities {found}, these are {self.modalities}"
+                raise InputError(path, problem, "pass --modalities, or the checkpoint that belongs to them")
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Add the lesions of one case; ``data["patient"]`` says whose it is, if it is there."""
+        path = self.checkpoints.get(str(data.get("patient", "")), self.checkpoints[""])
+        result = dict(data)
+        if path == GROUND_TRUTH:
+            result[self.lesion_key] = (data["label"] > 0).to(torch.uint8)
+            return result
+        network, settings = _rough_network(path, self.digests[path], self.device)
+        inferer = StreamingArgmaxInferer(roi_size=settings["patch_size"], sw_batch_size=4, foreground="nonzero")
+        image = data[self.image_key]
+        result[self.lesion_key] = inferer(image[None].to(self.device), network)[0].cpu()
+        return result
+
+
+@functools.lru_cache(maxsize=8)
+def _rough_network(path: str, digest: str, device: str) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a file with this content."""
+    network, settings = load_network(path)
+    return network.to(device), settings

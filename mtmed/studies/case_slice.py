@@ -1,0 +1,109 @@
+"""The one slice of a case that a picture shows, read from the files of all arms."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from nibabel.orientations import apply_orientation, io_orientation
+from numpy.typing import NDArray
+
+from mtmed.metrics.case_report import read_reference
+from mtmed.studies.case_figure import CaseRow
+from mtmed.studies.results import CaseFiles
+from mtmed.transforms.reading import check_same_grid, read_volume
+from mtmed.transforms.writing import resample_label_to
+
+__all__ = ["case_row"]
+
+_SURROUNDINGS = 15.0  # of what is outlined, whose values set the window, mm
+
+
+def case_row(
+    files: Mapping[str, CaseFiles], organs: Sequence[str], *, heading: str, dice: Mapping[str, str]
+) -> CaseRow:
+    """Read the axial slice with most of the reference; of the predictions, if the reference is empty.
+
+    Predictions on another grid are brought to the reference's; image, reference and one prediction are in memory at a
+    time.
+
+    Args:
+        files: files of the case in each arm; image and reference are the first arm's.
+        organs: organs to outline, in order.
+        heading: what to call the case; the number of the slice is added.
+        dice: Dice of each arm, in words.
+
+    Raises:
+        InputError: if a file cannot be read, or image and reference differ in shape.
+    """
+    first = next(iter(files.values()))
+    volume = read_reference(str(first.reference))
+    affine, shape = volume.affine, volume.data.shape
+    pictured = read_volume(first.image)
+    check_same_grid(volume, pictured, same_affine=False)
+    reference = _numbered(_in_ras(volume.data, affine), first.organs, organs, 1)
+    counts = (reference > 0).sum(axis=(0, 1))
+    if not counts.any():
+        counts = np.sum(
+            [(_prediction(one, affine, shape, organs) > 0).sum(axis=(0, 1)) for one in files.values()], axis=0
+        )
+    cut = int(np.argmax(counts)) if counts.any() else reference.shape[2] // 2
+    plane = reference[:, :, cut].copy()
+    predictions = {arm: _prediction(one, affine, shape, organs)[:, :, cut].copy() for arm, one in files.items()}
+    voxels = pictured.data[..., 0] if pictured.data.ndim == 4 else pictured.data
+    image = np.array(_in_ras(voxels, affine)[:, :, cut], np.float32)
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    axes = [int(axis) for axis in _orientation(affine)[:, 0]]
+    spacing = (float(lengths[axes.index(0)]), float(lengths[axes.index(1)]))
+    outlined = np.any([plane > 0, *(prediction > 0 for prediction in predictions.values())], axis=0)
+    return CaseRow(
+        heading=f"{heading}\naxial slice {cut + 1} of {reference.shape[2]}",
+        image=image,
+        reference=plane,
+        predictions=predictions,
+        dice=dice,
+        spacing=spacing,
+        window=first.window or _window(image, outlined, spacing),
+    )
+
+
+def _prediction(
+    files: CaseFiles, affine: NDArray[np.float64], shape: tuple[int, ...], organs: Sequence[str]
+) -> NDArray[np.uint8]:
+    volume = read_reference(str(files.prediction))
+    data = volume.data
+    if data.shape != shape or not np.allclose(volume.affine, affine, atol=1e-3):
+        data = resample_label_to(data, volume.affine, shape, affine)
+    return _numbered(_in_ras(data, affine), files.organs, organs, 0)
+
+
+def _numbered(
+    labels: NDArray[Any], values: Mapping[str, tuple[int, int]], organs: Sequence[str], side: int
+) -> NDArray[np.uint8]:
+    """Number of the organ of each voxel; `side` is 0 for the network's label values, 1 for the data set's."""
+    found = np.zeros(labels.shape, np.uint8)
+    for number, organ in enumerate(organs, start=1):
+        if organ in values:
+            found[labels == values[organ][side]] = number
+    return found
+
+
+def _orientation(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(io_orientation(affine))
+
+
+def _in_ras(data: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[Any]:
+    return np.asarray(apply_orientation(data, _orientation(affine)))
+
+
+def _window(
+    image: NDArray[np.float32], outlined: NDArray[np.bool_], spacing: tuple[float, float]
+) -> tuple[float, float]:
+    """Quantiles of the values in and around what is outlined, so that its contrast is seen in CT and MRI alike."""
+    places = np.nonzero(outlined if outlined.any() else np.ones_like(outlined))
+    box = tuple(
+        slice(max(0, int(axis.min() - _SURROUNDINGS / step)), int(axis.max() + _SURROUNDINGS / step) + 1)
+        for axis, step in zip(places, spacing, strict=True)
+    )
+    values = image[box][np.isfinite(image[box])]
+    low, high = np.quantile(values, (0.005, 0.995)) if values.size else (0.0, 1.0)
+    return float(low), float(high)

@@ -1,0 +1,57 @@
+"""What the runs of a study have come to."""
+
+import csv
+import io
+
+from mtmed.studies.results import Result
+from mtmed.studies.study_folder import JobState, StudyFolder
+from mtmed.transforms.writing import atomic_file
+
+__all__ = ["RUN_LIST", "collect_results", "write_run_list"]
+
+RUN_LIST = "runs.csv"
+
+
+def collect_results(folder: StudyFolder) -> list[Result]:
+    """One result per run, in the order of the plan.
+
+    A run is finished if its scored step is, failed if a step that this one needs has failed, and missing otherwise. Its
+    training folder is that of the last step that the scored one needs.
+    """
+    plan, step = folder.plan, folder.plan.study.score_step
+    results = []
+    for run in plan.runs:
+        scored = run.jobs[step]
+        needed = list(plan.jobs[scored].needs.values())
+        training = folder.output_dir(needed[-1]) if needed else None
+        states = [folder.state(key) for key in (scored, *plan.needed_by(scored))]
+        state: JobState = "finished" if states[0] == "finished" else "failed" if "failed" in states else "missing"
+        results.append(
+            Result(
+                arm=run.arm,
+                fold=run.fold,
+                fraction=run.fraction,
+                seed=run.seed,
+                state=state,
+                training=training if training is not None and training.is_dir() else None,
+                evaluation=folder.output_dir(scored) if state == "finished" else None,
+            )
+        )
+    return results
+
+
+def write_run_list(folder: StudyFolder) -> None:
+    """Write ``runs.csv``: a row per run, with the folder of each of its jobs and how far it is.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    plan = folder.plan
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["arm", "fold", "fraction", "seed", "state", *plan.study.steps])
+    for run, result in zip(plan.runs, collect_results(folder), strict=True):
+        folders = [f"jobs/{folder.job_folder(run.jobs[s]).name}" if s in run.jobs else "" for s in plan.study.steps]
+        writer.writerow([run.arm, run.fold, f"{run.fraction:g}", run.seed, result.state, *folders])
+    with atomic_file(folder.path / RUN_LIST) as file:
+        file.write(text.getvalue().encode())

@@ -1,0 +1,147 @@
+"""Loss and validation Dice of every arm over the training."""
+
+import csv
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+__all__ = ["Curve", "curve_figure", "mean_curve", "read_loss", "read_validation_dice", "smoothed"]
+
+VALIDATION_TAG = "validation/mean_dice"
+
+# Okabe and Ito's colours, told apart with any colour vision
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_STYLES = ("solid", (0, (4, 1.5)), (0, (1, 1)))
+_POINTS = 400  # drawn per curve
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Finite values over the iterations of one run.
+
+    Attributes:
+        steps: iterations, rising.
+        values: one per step.
+    """
+
+    steps: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+def read_loss(training: Path) -> Curve:
+    """Total loss of each iteration from ``losses.csv``; empty if there is none. A half-written last row is left out."""
+    path = training / "losses.csv"
+    if not path.is_file():
+        return _curve([])
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = itertools.takewhile(lambda row: None not in row.values(), csv.DictReader(file))
+        return _curve([(float(row["iteration"]), float(row["loss"])) for row in rows])
+
+
+def read_validation_dice(training: Path) -> Curve:
+    """Mean validation Dice from the TensorBoard events of a run; empty if there is none."""
+    sizes = {"scalars": 0, "images": 1, "tensors": 1, "histograms": 1, "compressedHistograms": 1, "audio": 1}
+    events = EventAccumulator(str(training), size_guidance=sizes)
+    events.Reload()
+    if VALIDATION_TAG not in events.Tags()["scalars"]:
+        return _curve([])
+    return _curve([(float(event.step), float(event.value)) for event in events.Scalars(VALIDATION_TAG)])
+
+
+def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Exponential moving average over a fiftieth of the curve, without the pull towards a first value.
+
+    With the span s = max(1, n / 50) and a = 2 / (s + 1) it is the mean of all values up to here with weights
+    ``(1 - a)**age``. Curves of up to 50 values stay as they are.
+
+    Args:
+        values: n finite values.
+    """
+    weight = 2.0 / (max(1, len(values) // 50) + 1)
+    decay = 1.0 - weight
+    filtered = lfilter([weight], [1.0, -decay], values)
+    return np.asarray(filtered / (1.0 - decay ** np.arange(1, len(values) + 1)))
+
+
+def mean_curve(curves: Sequence[Curve]) -> Curve:
+    """Mean of curves over the iterations that all of them cover, interpolated linearly."""
+    start = max(curve.steps[0] for curve in curves)
+    stop = min(curve.steps[-1] for curve in curves)
+    if stop < start:
+        return _curve([])
+    steps = np.unique(np.concatenate([curve.steps for curve in curves]))
+    steps = steps[(steps >= start) & (steps <= stop)]
+    return Curve(steps, np.mean([np.interp(steps, curve.steps, curve.values) for curve in curves], axis=0))
+
+
+def curve_figure(losses: Mapping[str, Sequence[Curve]], dice: Mapping[str, Sequence[Curve]], *, title: str) -> Figure:
+    """Draw loss and validation Dice over iterations, an arm in one colour.
+
+    Light lines are the values as they are, thin lines the moving average of each run (`smoothed`), the thick line its
+    mean over the arm's runs. Each arm's loss is its own total, so that arms with other losses lie on another level.
+
+    Args:
+        losses: curves of each arm's runs; empty ones are passed over.
+        dice: the same of the validation Dice.
+        title: above both panels.
+    """
+    figure = Figure(figsize=(11, 4.2), dpi=110)
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 2)
+    for panel, curves, name in zip(panels, (losses, dice), ("total loss", "validation Dice"), strict=True):
+        drawn = {arm: [curve for curve in own if len(curve.steps)] for arm, own in curves.items()}
+        for index, (arm, own) in enumerate(drawn.items()):
+            if own:
+                _draw(panel, own, arm, _COLOURS[index % 7], _STYLES[index // 7 % 3])
+        panel.set_xlabel("iteration")
+        panel.set_ylabel(name)
+        panel.grid(color="#dddddd", linewidth=0.6)
+        panel.spines[["top", "right"]].set_visible(False)
+        if any(drawn.values()):
+            _limit(panel, [curve for own in drawn.values() for curve in own])
+            panel.legend(fontsize=8, frameon=False)
+        else:
+            panel.text(0.5, 0.5, "not recorded", ha="center", transform=panel.transAxes)
+    figure.suptitle(f"{title}\nthick: mean of an arm's runs; thin: each run, moving average; light: as recorded")
+    figure.tight_layout()
+    return figure
+
+
+def _draw(panel: Any, curves: Sequence[Curve], arm: str, colour: str, style: Any) -> None:
+    averaged = [Curve(curve.steps, smoothed(curve.values)) for curve in curves]
+    for raw, average in zip(curves, averaged, strict=True):
+        for curve, alpha in ((raw, 0.18), (average, 0.5)):
+            kept = _thinned(curve)
+            panel.plot(kept.steps, kept.values, color=colour, alpha=alpha, linewidth=0.8, zorder=1)
+    mean = _thinned(mean_curve(averaged))
+    label = f"{arm} ({len(curves)} run{'s' if len(curves) > 1 else ''})"
+    panel.plot(mean.steps, mean.values, color=colour, linestyle=style, linewidth=2.2, label=label, zorder=2)
+
+
+def _thinned(curve: Curve) -> Curve:
+    if len(curve.steps) <= _POINTS:
+        return curve
+    kept = np.unique(np.linspace(0, len(curve.steps) - 1, _POINTS).round().astype(np.int64))
+    return Curve(curve.steps[kept], curve.values[kept])
+
+
+def _limit(panel: Any, curves: Sequence[Curve]) -> None:
+    """Single spikes shall not press everything else flat."""
+    low, high = np.quantile(np.concatenate([curve.values for curve in curves]), (0.002, 0.998))
+    margin = 0.05 * (high - low) or 0.05
+    panel.set_ylim(low - margin, high + margin)
+
+
+def _curve(points: Sequence[tuple[float, float]]) -> Curve:
+    kept = np.array([point for point in points if math.isfinite(point[1])], np.float64).reshape(-1, 2)
+    return Curve(kept[:, 0], kept[:, 1])

@@ -1,0 +1,79 @@
+"""No run may learn from the cases that it is scored on."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtmed.errors import InputError
+from mtmed.studies.overrides import steps_named
+from mtmed.studies.step_config import StepConfig
+from mtmed.studies.study import Study
+
+__all__ = ["check_leaks"]
+
+_SPLIT_KEYS = ("folds", "split_key", "split_seed")
+
+
+def check_leaks(
+    study: Study, configs: Mapping[str, StepConfig], overrides: Mapping[str, Mapping[str, Mapping[str, Any]]]
+) -> None:
+    """Look at every step that the scored step depends on and that reads the same ``dataset_dir``.
+
+    Such a step must vary with the fold if and only if the scored step does, and divide the data as that one does; or
+    say in ``shared_by_folds`` why it may read all cases, for example because it uses no labels. Data sets are the same
+    if their values are equal or one folder lies in the other; copies of a data set are not recognised.
+
+    Raises:
+        InputError: naming the step.
+    """
+    scored = study.score_step
+    by_fold = "fold" in study.steps[scored].vary
+    for arm, steps in overrides.items():
+
+        def value(step: str, key: str, given: Mapping[str, Mapping[str, Any]] = steps) -> Any:
+            return given[step].get(key, configs[step].get(key))
+
+        for name in _upstream(scored, steps):
+            same_data = _overlap(value(name, "dataset_dir"), value(scored, "dataset_dir"))
+            if not same_data or study.steps[name].shared_by_folds is not None:
+                continue
+            culprit = f"{study.file}: steps::{name}"
+            varies = "fold" in study.steps[name].vary
+            has_fold = varies or configs[name].has("fold")
+            if (by_fold and not varies) or not has_fold:
+                problem = f"in arm {arm!r}, reads the data that {scored} validates, the same cases for all folds"
+                remedy = "add 'fold' to its vary, give it other data, or say in its 'shared_by_folds' why it may"
+                raise InputError(culprit, problem, remedy)
+            if varies and not by_fold:
+                problem = f"varies with the fold and {scored} does not: it would train on validated cases"
+                raise InputError(culprit, problem, f"add 'fold' to the vary of {scored}")
+            if "none" in (study.folds if varies else [value(name, "fold")]):
+                problem = f"in arm {arm!r}, trains with fold 'none' on all cases, those that {scored} scores among them"
+                raise InputError(culprit, problem, "take that fold out, or score other data")
+            for key in _SPLIT_KEYS if varies else ("fold", *_SPLIT_KEYS):
+                one, other = value(name, key), value(scored, key)
+                if configs[name].has(key) and configs[scored].has(key) and one != other:
+                    problem = f"in arm {arm!r}, has {key} {one!r} and {scored} has {other!r}"
+                    raise InputError(culprit, f"{problem}: it would train on validated cases", "make them equal")
+
+
+def _upstream(step: str, steps: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    found: list[str] = []
+    for name in steps_named(steps[step], steps):
+        found += [name, *_upstream(name, steps)]
+    return list(dict.fromkeys(found))
+
+
+def _overlap(one: Any, other: Any) -> bool:
+    for first in one if isinstance(one, list) else [one]:
+        for second in other if isinstance(other, list) else [other]:
+            if first is None or second is None:
+                continue
+            if first == second:
+                return True
+            if any(not isinstance(item, str) or item.startswith(("$", "@")) for item in (first, second)):
+                continue
+            paths = Path(first).resolve(), Path(second).resolve()
+            if paths[0].is_relative_to(paths[1]) or paths[1].is_relative_to(paths[0]):
+                return True
+    return False

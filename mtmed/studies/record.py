@@ -1,0 +1,91 @@
+"""The settings that a study's folder was made with, so that results of other settings are not mixed in."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtmed.errors import InputError
+from mtmed.studies.plan import MACHINE_KEYS, Plan
+from mtmed.studies.study import VARIED
+from mtmed.transforms.writing import atomic_file, require_writable_folder
+
+__all__ = ["RECORD", "keep_record"]
+
+RECORD = "study.json"
+_MISSING = object()
+
+
+def keep_record(plan: Plan, output: Path) -> None:
+    """Write ``study.json``, or compare with the one that is there.
+
+    Runs may be added: folds, fractions, random seeds, arms, steps. Everything else must be as it was: the content of
+    the configs, the overrides, what varies. Keys that only say where a job runs (`MACHINE_KEYS`) and how the report is
+    made are free.
+
+    Raises:
+        InputError: naming the first difference, or if the folder cannot be written.
+    """
+    now = _plain(plan)
+    path = require_writable_folder(output) / RECORD
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            _compare(before, now, output)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(path, f"cannot be read ({error})", "restore it, or choose another --output") from None
+    with atomic_file(path) as file:
+        file.write((json.dumps(now, indent=4, ensure_ascii=False) + "\n").encode())
+
+
+def _plain(plan: Plan) -> dict[str, Any]:
+    study = plan.study
+
+    def kept(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in values.items() if key not in MACHINE_KEYS}
+
+    content = {
+        "title": study.title,
+        **{plural: list(getattr(study, plural)) for plural in VARIED.values()},
+        "vary": {name: list(step.vary) for name, step in study.steps.items()},
+        "arms": {arm: {step: kept(given) for step, given in steps.items()} for arm, steps in plan.overrides.items()},
+        "configs": {name: kept(config.content) for name, config in plan.configs.items()},
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(content))
+    return plain
+
+
+def _compare(before: Mapping[str, Any], now: Mapping[str, Any], output: Path) -> None:
+    for plural in VARIED.values():
+        if gone := [value for value in before[plural] if value not in now[plural]]:
+            _refuse(output, f"has {plural} {gone[0]!r}, which this study lacks")
+    for step, vary in before["vary"].items():
+        if step not in now["vary"]:
+            _refuse(output, f"has the step {step!r}, which this study lacks")
+        if vary != now["vary"][step]:
+            _refuse(output, f"varies {step} with {vary}, this study with {now['vary'][step]}")
+        _same(before["configs"][step], now["configs"][step], f"config of {step}", output)
+    for arm, steps in before["arms"].items():
+        if arm not in now["arms"]:
+            _refuse(output, f"has the arm {arm!r}, which this study lacks")
+        for step in before["vary"]:
+            _same(steps.get(step), now["arms"][arm].get(step), f"{step} of arm {arm!r}", output)
+
+
+def _same(before: Any, now: Any, what: str, output: Path) -> None:
+    if before is None or now is None:
+        if before is not now:
+            _refuse(output, f"has {'no ' if before is None else 'a '}{what}, unlike this study")
+        return
+    for key in dict.fromkeys([*before, *now]):
+        one, other = before.get(key, _MISSING), now.get(key, _MISSING)
+        if one != other:
+            values = " and ".join("its default" if value is _MISSING else repr(value) for value in (one, other))
+            values = f": {values} here" if len(values) <= 120 else ""
+            _refuse(output, f"has another {key} in the {what}{values}")
+
+
+def _refuse(output: Path, problem: str) -> None:
+    raise InputError(output, f"holds a study that {problem}", "choose another --output")

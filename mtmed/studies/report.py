@@ -1,0 +1,213 @@
+"""The report of a study: tables as CSV, JSON, Markdown and text, pictures, and one HTML page that holds it all."""
+
+import base64
+import html
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mtmed.errors import InputError
+from mtmed.metrics.interval import Interval
+from mtmed.metrics.report import METRICS
+from mtmed.metrics.tables import aligned_table, write_json, write_rows
+from mtmed.studies.pictures import Picture, draw_pictures
+from mtmed.studies.results import Result
+from mtmed.studies.table import RULES, StudyTable, study_table, table_values
+from mtmed.transforms.writing import atomic_file, require_writable_folder
+
+__all__ = ["write_report"]
+
+_STYLE = """body{font-family:sans-serif;margin:2em;max-width:100em}table{border-collapse:collapse;margin:.5em 0 1.5em}
+th,td{border-bottom:1px solid #ccc;padding:.2em .8em;text-align:left;white-space:nowrap}img{max-width:100%}"""
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A table in words, or lines of text: what every format of the report is made from."""
+
+    heading: str
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    lines: Sequence[str] = ()
+
+
+def write_report(
+    results: Sequence[Result],
+    *,
+    title: str,
+    metrics: Sequence[str],
+    organs: Sequence[str] | None = None,
+    reference_arm: str | None = None,
+    output_dir: str | Path,
+) -> str:
+    """Compare the arms of a study and write everything that there is to say.
+
+    Writes ``table.csv`` (a row per metric, organ, fraction and arm), ``comparisons.csv`` (a row per pair of arms),
+    ``table.json`` (both), ``table.md``, ``report.html`` (self-contained) and the PNGs of
+    `mtmed.studies.pictures.draw_pictures`. Runs without scores are left out of all numbers and named.
+
+    Args:
+        results: all runs that the study plans, whatever their state.
+        title: heading of the report.
+        metrics: columns of ``scores.csv``.
+        organs: organs to report; None for all.
+        reference_arm: the arm that all others are compared with; None compares every pair.
+        output_dir: folder for the files.
+
+    Returns:
+        The tables in plain text.
+
+    Raises:
+        InputError: if there are no runs, an arm, organ or metric is not there, scores cannot be read or the folder
+            cannot be written.
+    """
+    if not results:
+        raise InputError(title, "has no runs", "give the study at least one arm, fold, fraction and seed")
+    table = study_table(results, metrics=metrics, organs=organs, reference_arm=reference_arm)
+    folder = require_writable_folder(output_dir)
+    blocks = _blocks(table)
+    values = table_values(table)
+    write_json(folder / "table.json", {"title": title, **values})
+    for name, rows in (("table.csv", values["rows"]), ("comparisons.csv", values["comparisons"])):
+        if rows:
+            write_rows(folder / name, [_flat(row) for row in rows])
+        else:
+            (folder / name).unlink(missing_ok=True)
+    _write(folder / "table.md", _markdown(title, blocks))
+    pictures = draw_pictures(results, folder, organs=organs, reference_arm=reference_arm)
+    _write(folder / "report.html", _html(title, blocks, pictures))
+    return _plain(title, blocks)
+
+
+def _blocks(table: StudyTable) -> list[_Block]:
+    scored = table.runs - len(table.failed) - len(table.missing)
+    lines = [f"{scored} of {table.runs} runs have scores."]
+    lines += [f"failed: {name}" for name in table.failed] + [f"missing: {name}" for name in table.missing]
+    blocks = [_Block("Runs", lines=lines)]
+    blocks += [_means(table, metric) for metric in table.metrics if table.rows]
+    if table.comparisons:
+        blocks.append(_comparisons(table))
+    return [*blocks, _Block("How the numbers are made", lines=[f"{key}: {rule}" for key, rule in RULES.items()])]
+
+
+def _means(table: StudyTable, metric: str) -> _Block:
+    rows = [row for row in table.rows if row.metric == metric]
+    number = _number_format([row.interval for row in rows])
+    header = ["organ", "labels", "arm", "mean (95 % interval)", *(f"fold {fold}" for fold in table.folds)]
+    header += ["cases", "patients", "undefined", "runs"]
+    cells = [
+        [
+            row.organ,
+            f"{row.fraction:g} %",
+            row.arm,
+            _interval(row.interval, number),
+            *(number(mean) for mean in row.folds.values()),
+            *(str(count) for count in (row.cases, row.patients, row.undefined)),
+            f"{row.finished} of {row.planned}",
+        ]
+        for row in rows
+    ]
+    return _Block(_called(metric), header, cells)
+
+
+def _comparisons(table: StudyTable) -> _Block:
+    header = ["metric", "organ", "labels", "arms", "difference (95 % interval)", "patients", "unpaired"]
+    header += ["p", "smallest p", "p (Holm)", "smallest p (Holm)", "tests", "result"]
+    numbers = {
+        metric: _number_format([row.interval for row in table.rows if row.metric == metric]) for metric in table.metrics
+    }
+    cells = [
+        [
+            _called(one.metric),
+            one.organ,
+            f"{one.fraction:g} %",
+            f"{one.arm} − {one.against}",
+            _interval(one.test.difference, partial(numbers[one.metric], sign=True)),
+            str(one.test.difference.groups),
+            str(one.test.unpaired),
+            *(_p(p) for p in (one.test.p, one.test.smallest_p, one.p_holm, one.smallest_p_holm)),
+            str(one.family),
+            one.verdict,
+        ]
+        for one in table.comparisons
+    ]
+    return _Block("Paired comparisons on the same patients", header, cells)
+
+
+def _called(metric: str) -> str:
+    return METRICS.get(metric, metric.replace("_", " "))
+
+
+def _number_format(intervals: Sequence[Interval]) -> Callable[..., str]:
+    """One number of digits for a whole column: 3 for shares, 1 for millimetres and the like."""
+    digits = 1 if max((abs(one.mean) for one in intervals if math.isfinite(one.mean)), default=0.0) > 2 else 3
+
+    def number(value: float, *, sign: bool = False) -> str:
+        return f"{value:{'+' if sign else ''}.{digits}f}" if math.isfinite(value) else "-"
+
+    return number
+
+
+def _interval(interval: Interval, number: Callable[[float], str]) -> str:
+    if not interval.n:
+        return "-"
+    if not math.isfinite(interval.low):
+        return f"{number(interval.mean)} (no interval)"
+    return f"{number(interval.mean)} ({number(interval.low)} to {number(interval.high)})"
+
+
+def _p(value: float) -> str:
+    return f"{value:.3g}" if math.isfinite(value) else "-"
+
+
+def _plain(title: str, blocks: Sequence[_Block]) -> str:
+    parts = [title]
+    for block in blocks:
+        lines = list(block.lines)
+        if block.header:
+            lines.append(aligned_table([block.header, *block.rows]))
+        parts.append("\n".join([block.heading, *lines]))
+    return "\n\n".join(parts)
+
+
+def _markdown(title: str, blocks: Sequence[_Block]) -> str:
+    parts = [f"# {title}"]
+    for block in blocks:
+        lines = [f"- {line}" for line in block.lines]
+        if block.header:
+            grid = [block.header, ["---"] * len(block.header), *block.rows]
+            lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in grid]
+        parts += [f"## {block.heading}", "\n".join(lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _html(title: str, blocks: Sequence[_Block], pictures: Sequence[Picture]) -> str:
+    parts = [f"<h1>{html.escape(title)}</h1>"]
+    for block in blocks:
+        parts.append(f"<h2>{html.escape(block.heading)}</h2>")
+        if block.lines:
+            parts.append("<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in block.lines) + "</ul>")
+        if block.header:
+            head = "".join(f"<th>{html.escape(cell)}</th>" for cell in block.header)
+            body = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in block.rows]
+            parts.append(f"<table><tr>{head}</tr>" + "".join(f"<tr>{row}</tr>" for row in body) + "</table>")
+    for picture in pictures:
+        data = base64.b64encode(picture.path.read_bytes()).decode()
+        caption = html.escape(picture.caption)
+        parts.append(f'<h2>{caption}</h2><img alt="{caption}" src="data:image/png;base64,{data}">')
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with a column per fold."""
+    plain = {key: value for key, value in row.items() if key != "folds"}
+    return plain | {f"fold_{fold}": mean for fold, mean in row.get("folds", {}).items()}
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_file(path) as file:
+        file.write(text.encode())

@@ -1,0 +1,106 @@
+"""The config that a step runs: what keys it has, without evaluating anything."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from mtmed.errors import InputError
+from mtmed.studies.study import Step
+from mtmed.studies.study_file import nearest
+
+__all__ = ["StepConfig", "load_step_config"]
+
+_MISSING = object()
+
+
+@dataclass(frozen=True)
+class StepConfig:
+    """A step's config with its overlays merged.
+
+    Attributes:
+        files: absolute paths, in the order of the command line.
+        content: the merged config; expressions and references are text.
+    """
+
+    files: tuple[Path, ...]
+    content: Mapping[str, Any]
+
+    def has(self, key: str) -> bool:
+        """Whether a key can be overridden: it is in the config, or something in the config refers to it."""
+        return self.get(key, _MISSING) is not _MISSING or bool(
+            re.search(rf"@{re.escape(_normal(key))}\b", _normal(json.dumps(self.content)))
+        )
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """What stands at a key, which may reach inside with ``#`` or ``::``."""
+        place: Any = self.content
+        for name in _normal(key).split("::"):
+            if isinstance(place, Mapping) and name in place:
+                place = place[name]
+            elif isinstance(place, list) and name.isdigit() and int(name) < len(place):
+                place = place[int(name)]
+            else:
+                return default
+        return place
+
+    def check_override(self, key: str, source: str) -> None:
+        """Refuse a key that the config does not have.
+
+        Below a component or dictionary a new key may be one of its arguments: it is refused here only if it looks like
+        a misspelt one; the bundle itself checks the rest when it starts.
+
+        Raises:
+            InputError: naming `source`, which states the key, and the nearest known key.
+        """
+        if self.has(key):
+            return
+        parent, _, name = _normal(key).rpartition("::")
+        place = self.get(parent) if parent else self.content
+        known = [str(item) for item in place] if isinstance(place, Mapping) else []
+        if parent and isinstance(place, Mapping) and not get_close_matches(name, known, n=1, cutoff=0.75):
+            return
+        if parent and known:
+            remedy = nearest(name, known)
+        else:
+            close = get_close_matches(key, [str(item) for item in self.content], n=1)
+            remedy = f"did you mean {close[0]!r}?" if close else "see the keys on top of that file"
+        raise InputError(f"{source}: {key}", f"{self.files[0].name} has no such key", remedy)
+
+
+def _normal(key: str) -> str:
+    return key.replace("#", "::").lstrip("+")
+
+
+def load_step_config(step: Step, bundle: Path, *, source: Path) -> StepConfig:
+    """Load a step's config files.
+
+    Args:
+        step: the step.
+        bundle: folder of the configs.
+        source: the study file, for messages.
+
+    Raises:
+        InputError: if a file is missing or no config, or if it lacks a key that the study sets.
+    """
+    from monai.bundle import ConfigParser
+
+    files = tuple((bundle / name).resolve() for name in step.config)
+    culprit = f"{source}: steps::{step.name}::config"
+    for name, file in zip(step.config, files, strict=True):
+        if not file.is_file():
+            known = sorted(path.name for path in bundle.glob("*.json"))
+            raise InputError(culprit, f"{bundle / name} is no file", nearest(name, known))
+    try:
+        config = StepConfig(files, ConfigParser.load_config_files([str(file) for file in files]))
+    except (ValueError, OSError) as error:
+        raise InputError(culprit, f"cannot be loaded ({error})", "correct the config") from None
+    for key in ("output_dir", *step.vary):
+        if not config.has(key):
+            problem = f"{step.config[0]} has no key {key!r}"
+            remedy = "every step needs it" if key == "output_dir" else f"take {key} out of its vary"
+            raise InputError(f"{source}: steps::{step.name}", problem, remedy)
+    return config

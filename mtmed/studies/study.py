@@ -1,0 +1,85 @@
+"""A study in memory: steps x arms x folds x label fractions x random seeds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["VARIED", "Setting", "Step", "Study"]
+
+VARIED = {"fold": "folds", "fraction": "fractions", "seed": "seeds"}
+"""What a step may vary with (its config's key), and the study's list of it."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One bundle command of a run.
+
+    Attributes:
+        name: how placeholders and arms call it.
+        config: config files of the bundle, the first one and its overlays.
+        vary: which of ``fold``, ``fraction`` and ``seed`` it is given as keys of these names.
+        overrides: config keys and values, the same in all arms.
+        shared_by_folds: why the step may read cases that are validated later (see `mtmed.studies.leaks`); None: it may
+            not.
+    """
+
+    name: str
+    config: tuple[str, ...]
+    vary: tuple[str, ...]
+    overrides: Mapping[str, Any]
+    shared_by_folds: str | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value from the command line, for all steps whose config has the key or for one step.
+
+    Attributes:
+        key: key of a config.
+        value: the value.
+        step: name of the step, None for all that have the key.
+    """
+
+    key: str
+    value: Any
+    step: str | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study file says.
+
+    Attributes:
+        file: the study file.
+        title: heading of the report.
+        bundle: folder of the configs.
+        inputs: values of the study's own placeholders, such as the data sets.
+        overrides: config keys and values for all steps whose config has the key.
+        folds: which folds validate.
+        fractions: percentages of the training patients.
+        seeds: random seeds.
+        steps: in the order in which a run takes them.
+        arms: per arm and step further overrides; None leaves the step out.
+        score_step: the step whose ``scores.csv`` is compared.
+        metrics: columns of ``scores.csv``.
+        organs: organs to compare; None: all.
+        reference_arm: the arm that the others are tested against; None: all pairs.
+        settings: values from the command line, which stand above all others.
+    """
+
+    file: Path
+    title: str
+    bundle: Path
+    inputs: Mapping[str, Any]
+    overrides: Mapping[str, Any]
+    folds: tuple[int | str, ...]
+    fractions: tuple[float, ...]
+    seeds: tuple[int, ...]
+    steps: Mapping[str, Step]
+    arms: Mapping[str, Mapping[str, Mapping[str, Any] | None]]
+    score_step: str
+    metrics: tuple[str, ...]
+    organs: tuple[str, ...] | None
+    reference_arm: str | None
+    settings: tuple[Setting, ...] = ()

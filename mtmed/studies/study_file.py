@@ -1,0 +1,232 @@
+"""The study file: which runs are compared. Read, overlaid as MONAI overlays configs, and checked for form."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from mtmed.errors import InputError
+from mtmed.studies.study import VARIED, Setting, Step, Study
+
+__all__ = ["nearest", "read_study"]
+
+_DEFAULTS: dict[str, Any] = {
+    "title": None,
+    "bundle": "..",
+    "inputs": {},
+    "overrides": {},
+    "folds": [0],
+    "fractions": [100],
+    "seeds": [0],
+    "steps": None,
+    "arms": None,
+    "score": None,
+    "reference_arm": None,
+}
+_OPTIONAL = {"reference_arm"}
+_STEP_KEYS = ("config", "vary", "overrides", "shared_by_folds")
+_SCORE_KEYS = ("step", "metrics", "organs")
+_NAME = re.compile(r"[A-Za-z]\w*")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The remedy for an unknown name: the known name that it resembles, or all of them."""
+    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(known) or '(there are none)'}"
+
+
+def read_study(files: Sequence[str | Path], settings: Sequence[str] = ()) -> Study:
+    """Read a study file and its overlays.
+
+    Args:
+        files: the study file and files that override it, key by key; ``steps::train::config`` reaches inside, as in
+            MONAI's configs. ``bundle`` is relative to the file that states it.
+        settings: ``name=value`` each, where name is an input of the study, a config key (for all steps that have it) or
+            ``step.key``; values are JSON, or else text.
+
+    Raises:
+        InputError: for a file that cannot be read, an unknown or missing key, or a value that cannot be meant.
+    """
+    content: dict[str, Any] = {}
+    bundle = Path(files[0]).parent / _DEFAULTS["bundle"]
+    for path in map(Path, files):
+        overlay = _read(path)
+        if "bundle" in overlay:
+            bundle = path.parent / _text(overlay["bundle"], "bundle", path)
+        for key, value in overlay.items():
+            _set(content, key, value, path)
+    file = Path(files[0])
+    for key in content:
+        if key not in _DEFAULTS:
+            raise InputError(f"{file}: {key}", "unknown key", nearest(key, list(_DEFAULTS)))
+    for key, value in _DEFAULTS.items():
+        if key not in content and value is None and key not in _OPTIONAL:
+            raise InputError(file, f"has no {key!r}", "see docs/studies.md for the form of a study file")
+    content = {**_DEFAULTS, **content}
+    steps = _steps(content["steps"], file)
+    arms = _arms(content["arms"], steps, file)
+    score = _mapping(content["score"], "score", file, _SCORE_KEYS)
+    inputs = dict(_mapping(content["inputs"], "inputs", file))
+    if both := sorted(set(inputs) & set(steps)):
+        raise InputError(f"{file}: {both[0]}", "names an input and a step", "rename one of them")
+    given = [_setting(text, inputs, steps) for text in settings]
+    for name, value in inputs.items():
+        if value is None:
+            raise InputError(f"{file}: inputs::{name}", "has no value", f"give it with --set {name}=VALUE")
+    step, reference = score.get("step"), content["reference_arm"]
+    if step not in steps:
+        raise InputError(f"{file}: score::step", f"is {step!r}, not a step", nearest(str(step), list(steps)))
+    if reference is not None and reference not in arms:
+        raise InputError(f"{file}: reference_arm", f"is {reference!r}, not an arm", nearest(str(reference), list(arms)))
+    organs = score.get("organs")
+    return Study(
+        file=file,
+        title=_text(content["title"], "title", file),
+        bundle=bundle,
+        inputs=inputs,
+        overrides=_mapping(content["overrides"], "overrides", file),
+        folds=_list(content["folds"], "folds", file, lambda v: v == "none" or (_whole(v) and v >= 0), "folds from 0"),
+        fractions=_list(
+            content["fractions"], "fractions", file, lambda v: _number(v) and 0 < v <= 100, "percentages up to 100"
+        ),
+        seeds=_list(content["seeds"], "seeds", file, lambda v: _whole(v) and v >= 0, "whole numbers from 0"),
+        steps=steps,
+        arms=arms,
+        score_step=str(step),
+        metrics=_list(score.get("metrics"), "score::metrics", file, _is_name, "columns of scores.csv"),
+        organs=None if organs is None else _list(organs, "score::organs", file, _is_name, "names of organs"),
+        reference_arm=reference,
+        settings=tuple(setting for setting in given if setting is not None),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        if doubled := sorted({key for key in keys if keys.count(key) > 1}):
+            raise InputError(f"{path}: {doubled[0]}", "the key stands twice", "remove one of the two")
+        return dict(pairs)
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({error.strerror or error})", "name a study file") from None
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(path, f"is not JSON ({error})", "correct it") from None
+    if not isinstance(content, dict):
+        raise InputError(path, "is not a dictionary", "see docs/studies.md for the form of a study file")
+    return content
+
+
+def _set(content: dict[str, Any], key: str, value: Any, path: Path) -> None:
+    *parents, last = key.replace("#", "::").split("::")
+    place: Any = content
+    for parent in parents:
+        place = place.get(parent) if isinstance(place, dict) else None
+    if not isinstance(place, dict):
+        raise InputError(f"{path}: {key}", "lies in nothing that the study has", "correct the key")
+    place[last] = value
+
+
+def _setting(text: str, inputs: dict[str, Any], steps: Mapping[str, Step]) -> Setting | None:
+    """One ``--set``: an input is put in its place, anything else is returned."""
+    name, equals, written = text.partition("=")
+    if not (name and equals):
+        raise InputError(f"--set {text}", "is not name=value", "write for example --set epochs=2")
+    try:
+        value = json.loads(written)
+    except ValueError:
+        value = written
+    if name in inputs:
+        inputs[name] = value
+        return None
+    step, dot, key = name.partition(".")
+    if not dot:
+        return Setting(name, value)
+    if step not in steps:
+        raise InputError(f"--set {name}", f"there is no step {step!r}", nearest(step, list(steps)))
+    return Setting(key, value, step)
+
+
+def _steps(value: Any, file: Path) -> dict[str, Step]:
+    steps = {}
+    for name, content in _mapping(value, "steps", file).items():
+        place = f"steps::{name}"
+        if not _NAME.fullmatch(name):
+            raise InputError(f"{file}: {place}", "is no name", "use letters, digits and _")
+        content = _mapping(content, place, file, _STEP_KEYS)
+        config = content.get("config")
+        reason = content.get("shared_by_folds")
+        steps[name] = Step(
+            name=name,
+            config=_list([config] if isinstance(config, str) else config, f"{place}::config", file, _is_name, "files"),
+            vary=_list(
+                content.get("vary", []),
+                f"{place}::vary",
+                file,
+                VARIED.__contains__,
+                ", ".join(VARIED),
+                some=False,
+            ),
+            overrides=_mapping(content.get("overrides", {}), f"{place}::overrides", file),
+            shared_by_folds=None if reason is None else _text(reason, f"{place}::shared_by_folds", file),
+        )
+    if not steps:
+        raise InputError(f"{file}: steps", "there are none", "name at least one bundle command")
+    return steps
+
+
+def _arms(value: Any, steps: Mapping[str, Step], file: Path) -> dict[str, dict[str, Mapping[str, Any] | None]]:
+    arms: dict[str, dict[str, Mapping[str, Any] | None]] = {}
+    for name, content in _mapping(value, "arms", file).items():
+        place = f"arms::{name}"
+        overrides = _mapping(content, place, file, tuple(steps))
+        arms[name] = {
+            step: None if given is None else _mapping(given, f"{place}::{step}", file)
+            for step, given in overrides.items()
+        }
+    if not arms:
+        raise InputError(f"{file}: arms", "there are none", "name at least one")
+    return arms
+
+
+def _mapping(value: Any, place: str, file: Path, known: Sequence[str] | None = None) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"{file}: {place}", f"is {value!r}, not a dictionary", "see docs/studies.md")
+    for key in value:
+        if known is not None and key not in known:
+            raise InputError(f"{file}: {place}::{key}", "unknown key", nearest(key, list(known)))
+    return value
+
+
+def _list(value: Any, place: str, file: Path, good: Any, meaning: str, *, some: bool = True) -> tuple[Any, ...]:
+    if not isinstance(value, list) or (some and not value):
+        raise InputError(f"{file}: {place}", f"is {value!r}", f"give a list of {meaning}")
+    for number, item in enumerate(value):
+        if not (isinstance(item, str | int | float) and good(item)):
+            raise InputError(f"{file}: {place}", f"has {item!r}", f"give a list of {meaning}")
+        if item in value[:number]:
+            raise InputError(f"{file}: {place}", f"has {item!r} twice", "name each once")
+    return tuple(value)
+
+
+def _text(value: Any, place: str, file: Path) -> str:
+    if not _is_name(value):
+        raise InputError(f"{file}: {place}", f"is {value!r}", "give a text")
+    return str(value)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

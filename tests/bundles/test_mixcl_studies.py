@@ -1,0 +1,120 @@
+"""The study files of the MixCL paper, planned as published and run at a small scale."""
+
+import csv
+import json
+from collections import Counter
+
+import pytest
+from running import BUNDLE
+
+from mtmed.cli import main
+from mtmed.studies import make_plan, read_study
+
+STUDIES = BUNDLE / "studies"
+TABLES = ("table1_spleen", "table1_btcv", "table2_spleen", "table2_btcv")
+DATA = ["data=/data/target", "pretraining_data=/data/ct"]
+
+
+def planned(name, *more):
+    return make_plan(read_study([STUDIES / f"{name}.json", *more], DATA if not more else ()))
+
+
+@pytest.mark.parametrize(
+    ("name", "fractions", "arms", "pretrainings"),
+    [
+        ("table1_spleen", (5, 15, 50, 100), 2, 1),
+        ("table1_btcv", (15, 50, 100), 2, 1),
+        ("table2_spleen", (30,), 5, 4),
+        ("table2_btcv", (100,), 5, 4),
+    ],
+)
+def test_the_tables_are_planned_as_published(name, fractions, arms, pretrainings):
+    plan = planned(name)
+    assert plan.study.fractions == fractions
+    assert plan.study.reference_arm == "scratch"
+    assert len(plan.runs) == 5 * len(fractions) * arms
+    jobs = Counter(job.step for job in plan.jobs.values())
+    assert jobs == {"pretrain": pretrainings, "train": len(plan.runs), "evaluate": len(plan.runs)}
+    for step in ("pretrain", "train"):
+        assert plan.configs[step].get("patch_size") == [96, 96, 96]
+        assert plan.configs[step].get("network_def::hidden_size") == 768
+    for run in plan.runs:
+        train = plan.jobs[run.jobs["train"]]
+        assert ("pretrained" in train.overrides) == (run.arm != "scratch")
+
+
+def test_the_ablation_has_its_losses():
+    losses = {
+        arm: steps["pretrain"]["losses"] for arm, steps in planned("table2_btcv").overrides.items() if arm != "scratch"
+    }
+    assert losses == {
+        "identity": ["identity"],
+        "reconstruction": ["reconstruction"],
+        "identity+label": ["identity", "label"],
+        "identity+label+reconstruction": ["identity", "label", "reconstruction"],
+    }
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_demo_scale_needs_nothing_of_the_user(name):
+    plan = planned(name, STUDIES / "demo.json")
+    assert plan.study.folds == (0, 1)
+    assert plan.configs["train"].get("network_def::hidden_size") == 192
+
+
+@pytest.fixture
+def small(options):
+    """Words that make a study tiny."""
+
+    def make(**more):
+        given = {**options("finetune"), "epochs": 1, **more}
+        del given["dataset_dir"]
+        texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in given.items()}
+        return [word for key, text in texts.items() for word in ("--set", f"{key}={text}")]
+
+    return make
+
+
+def rows(path):
+    return list(csv.DictReader(path.open(newline="")))
+
+
+def test_two_arms_and_two_folds_make_a_table(small, cohorts, tmp_path, capsys):
+    overlay = tmp_path / "overlay.json"
+    overlay.write_text(json.dumps({"fractions": [100], "score::organs": ["liver", "spleen"]}))
+    files = [str(STUDIES / "table1_spleen.json"), str(STUDIES / "demo.json"), str(overlay)]
+    words = small(data=cohorts["organs"], pretraining_data=cohorts["partial"])
+    status = main(["study", *files, "--output", str(tmp_path / "out"), "--workers", "2", *words])
+    out, err = capsys.readouterr()
+    assert status == 0, err
+    assert "4 of 4 runs have scores" in out
+    runs = rows(tmp_path / "out" / "runs.csv")
+    assert [row["state"] for row in runs] == ["finished"] * 4
+    assert len({row["pretrain"] for row in runs if row["arm"] == "mixcl"}) == 1
+    table = rows(tmp_path / "out" / "table.csv")
+    assert {(row["organ"], row["arm"]) for row in table} >= {
+        (organ, arm) for organ in ("liver", "spleen") for arm in ("scratch", "mixcl")
+    }
+    # each of the four patients is validated once
+    scored = [
+        row
+        for run in runs
+        if run["arm"] == "mixcl"
+        for row in rows(tmp_path / "out" / run["evaluate"] / "run" / "scores.csv")
+    ]
+    assert len({row["group"] for row in scored}) == 4
+    assert len(scored) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_runs_at_the_demo_scale(name, small, tmp_path, capsys):
+    overlay = tmp_path / "overlay.json"
+    overlay.write_text(json.dumps({"folds": [0]}))
+    files = [str(STUDIES / f"{name}.json"), str(STUDIES / "demo.json"), str(overlay)]
+    status = main(["study", *files, "--output", str(tmp_path / "out"), "--workers", "2", *small()])
+    out, err = capsys.readouterr()
+    assert status == 0, err
+    runs = rows(tmp_path / "out" / "runs.csv")
+    assert {row["state"] for row in runs} == {"finished"}
+    assert f"{len(runs)} of {len(runs)} runs have scores" in out

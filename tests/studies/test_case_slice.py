@@ -1,0 +1,97 @@
+"""Which slice of a case is shown, on any grid."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from finished_runs import block, write_case
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
+
+from mtmed.errors import InputError
+from mtmed.studies.case_slice import case_row
+from mtmed.studies.results import read_case_files
+
+
+def _row(folder, *volumes, organs=("liver",), **options):
+    for arm in ("a", "b"):
+        write_case(folder / arm, "x", *volumes, {"liver": (2, 7)}, **options)
+    files = {arm: read_case_files(folder / arm)["demo/x"] for arm in ("a", "b")}
+    return case_row(files, organs, heading="worst", dice={"a": "Dice 0.67"})
+
+
+def test_slice_with_most_of_the_reference_and_organs_by_number(tmp_path):
+    image, reference, prediction, affine = block()
+    reference[3, 4, 2:4] = 0  # slices 2 and 3 lose a voxel
+    row = _row(tmp_path, image, reference, prediction, affine, organs=("spleen", "liver"))
+    assert row.heading == "worst\naxial slice 5 of 6"
+    assert np.array_equal(row.image, image[:, :, 4].astype(np.float32))
+    assert np.array_equal(row.reference, 2 * (reference[:, :, 4] == 7))
+    assert list(row.predictions) == ["a", "b"]
+    assert np.array_equal(row.predictions["a"], 2 * (prediction[:, :, 4] == 2))
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIL", "SRA", "ALS"])
+def test_flipped_turned_and_anisotropic_grids_show_the_same_slice(tmp_path, codes):
+    image, reference, prediction, _ = block()
+    affine = np.diag([0.5, 1.0, 3.0, 1.0])
+    turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
+    turned = [nib.orientations.apply_orientation(volume, turn) for volume in (image, reference, prediction)]
+    row = _row(tmp_path, *turned, affine @ inv_ornt_aff(turn, image.shape))
+    assert np.array_equal(row.image, image[:, :, 2].astype(np.float32))
+    assert np.array_equal(row.reference, reference[:, :, 2] == 7)
+    assert np.array_equal(row.predictions["b"], prediction[:, :, 2] == 2)
+    assert row.spacing == pytest.approx((0.5, 1.0))
+
+
+def test_oblique_grid_keeps_its_voxels_and_their_spacing(tmp_path):
+    image, reference, prediction, _ = block()
+    angle = np.deg2rad(20)
+    affine = np.eye(4)
+    affine[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    row = _row(tmp_path, image, reference, prediction, affine @ np.diag([0.8, 1.5, 4.0, 1.0]))
+    assert np.array_equal(row.reference, reference[:, :, 2] == 7)
+    assert row.spacing == pytest.approx((0.8, 1.5))
+
+
+def test_empty_reference_shows_most_of_the_predictions_and_nothing_at_all_the_middle(tmp_path):
+    image, reference, prediction, affine = block()
+    prediction[:, :, 3:] = 0
+    prediction[0, 0, 1] = 2
+    row = _row(tmp_path / "false", image, np.zeros_like(reference), prediction, affine)
+    assert row.heading.endswith("slice 3 of 6")
+    assert not row.reference.any()
+    row = _row(tmp_path / "none", image, np.zeros_like(reference), np.zeros_like(prediction), affine)
+    assert row.heading.endswith("slice 4 of 6")
+
+
+def test_prediction_on_another_grid_is_brought_to_the_references(tmp_path):
+    image, reference, prediction, affine = block()
+    write_case(tmp_path, "x", image, reference, prediction, affine, {"liver": (2, 7)})
+    moved = affine.copy()
+    moved[0, 3] = 2.0  # two voxels cut off on the left
+    nib.save(nib.Nifti1Image(prediction[2:], moved), tmp_path / "predictions" / "demo_x_seg.nii.gz")
+    row = case_row({"a": read_case_files(tmp_path)["demo/x"]}, ["liver"], heading="", dice={})
+    assert np.array_equal(row.predictions["a"], prediction[:, :, 2] == 2)
+
+
+def test_window_is_the_evaluations_or_that_of_the_surroundings(tmp_path):
+    image, reference, prediction, affine = block((60, 60, 6))
+    image[50:, :, :] = 3000  # far away
+    assert _row(tmp_path / "given", image, reference, prediction, affine, window=(-5, 5)).window == (-5.0, 5.0)
+    low, high = _row(tmp_path / "own", image, reference, prediction, affine).window
+    assert low >= 0
+    assert high < 200
+
+
+def test_image_of_another_shape_than_the_reference_is_refused(tmp_path):
+    write_case(tmp_path, "x", *block(), {"liver": (2, 7)})
+    nib.save(nib.Nifti1Image(np.zeros((12, 10, 7), np.float32), np.eye(4)), tmp_path / "x_image.nii.gz")
+    with pytest.raises(InputError, match=r"x_image.*has 12x10x7 voxels"):
+        case_row({"a": read_case_files(tmp_path)["demo/x"]}, ["liver"], heading="", dice={})
+
+
+def test_damaged_prediction_is_named(tmp_path):
+    write_case(tmp_path, "x", *block(), {"liver": (2, 7)})
+    path = tmp_path / "predictions" / "demo_x_seg.nii.gz"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match="demo_x_seg"):
+        case_row({"a": read_case_files(tmp_path)["demo/x"]}, ["liver"], heading="", dice={})

@@ -1,0 +1,83 @@
+"""Curves of losses and validation Dice."""
+
+import numpy as np
+import pytest
+from finished_runs import write_training
+
+from mtmed.studies.curves import Curve, curve_figure, mean_curve, read_loss, read_validation_dice, smoothed
+
+
+def _curve(values, first=1):
+    return Curve(np.arange(first, first + len(values), dtype=float), np.asarray(values, float))
+
+
+def test_losses_and_validation_dice_of_a_run_are_read(tmp_path):
+    folder = write_training(tmp_path, [2.0, 1.5, float("nan"), 1.0], {2: 0.25, 4: 0.5})
+    loss, dice = read_loss(folder), read_validation_dice(folder)
+    assert loss.steps.tolist() == [1, 2, 4]
+    assert loss.values.tolist() == [2.0, 1.5, 1.0]
+    assert dice.steps.tolist() == [2, 4]
+    assert dice.values.tolist() == [0.25, 0.5]
+
+
+def test_half_written_last_row_and_missing_files(tmp_path):
+    folder = write_training(tmp_path / "cut", [2.0, 1.5], {})
+    with open(folder / "losses.csv", "a") as file:
+        file.write("3,1.")
+    assert read_loss(folder).steps.tolist() == [1, 2]
+    (tmp_path / "none").mkdir()
+    assert not len(read_loss(tmp_path / "none").steps)
+    assert not len(read_validation_dice(folder).steps)
+    assert not len(read_validation_dice(tmp_path / "none").steps)
+
+
+def test_resumed_run_shows_only_what_was_logged_after_its_checkpoint(tmp_path):
+    from torch.utils.tensorboard import SummaryWriter
+
+    write_training(tmp_path, [1.0] * 6, {2: 0.1, 4: 0.2, 6: 0.3})
+    with SummaryWriter(str(tmp_path), purge_step=5, filename_suffix=".resumed") as events:
+        events.add_scalar("validation/mean_dice", 0.9, 6)
+    dice = read_validation_dice(tmp_path)
+    assert dice.steps.tolist() == [2, 4, 6]
+    assert dice.values == pytest.approx([0.1, 0.2, 0.9])
+
+
+def test_moving_average_is_the_weighted_mean_of_all_values_up_to_here():
+    values = np.random.default_rng(0).normal(size=200)
+    weight = 2 / (200 // 50 + 1)
+    for index in (0, 1, 7, 199):
+        weights = (1 - weight) ** np.arange(index, -1, -1)
+        expected = (weights * values[: index + 1]).sum() / weights.sum()
+        assert smoothed(values)[index] == pytest.approx(expected)
+    assert smoothed(np.full(300, 0.7)) == pytest.approx(np.full(300, 0.7))
+    assert smoothed(values[:50]).tolist() == pytest.approx(values[:50].tolist())
+    assert smoothed(np.array([])).size == 0
+
+
+def test_mean_runs_over_what_all_runs_cover():
+    mean = mean_curve([_curve([1, 2, 3, 4]), Curve(np.array([2.0, 4.0, 6.0]), np.array([4.0, 8.0, 0.0]))])
+    assert mean.steps.tolist() == [2, 3, 4]
+    assert mean.values.tolist() == [3.0, 4.5, 6.0]
+    assert not len(mean_curve([_curve([1, 2]), _curve([1, 2], first=5)]).steps)
+
+
+def test_an_arm_has_one_colour_a_mean_line_and_two_lines_per_run():
+    losses = {"a": [_curve([3, 2, 1]), _curve([4, 2, 1])], "b": [_curve([5, 4, 3])], "c": []}
+    figure = curve_figure(losses, {arm: [] for arm in losses}, title="Training")
+    panel, empty = figure.axes
+    assert [line.get_color() for line in panel.lines] == [panel.lines[0].get_color()] * 5 + [
+        panel.lines[5].get_color()
+    ] * 3
+    assert panel.lines[0].get_color() != panel.lines[5].get_color()
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == ["a (2 runs)", "b (1 run)"]
+    assert panel.lines[4].get_ydata().tolist() == [3.5, 2.0, 1.0]
+    assert "not recorded" in [text.get_text() for text in empty.texts]
+
+
+def test_single_spikes_do_not_set_the_scale_and_long_curves_are_thinned():
+    values = np.linspace(1, 0.2, 5000)
+    values[0] = 1e6
+    panel = curve_figure({"a": [_curve(values)]}, {"a": [_curve([0.1, 0.5])]}, title="").axes[0]
+    assert panel.get_ylim()[1] < 1.2
+    assert max(len(line.get_xdata()) for line in panel.lines) <= 400
+    assert panel.lines[0].get_xdata()[-1] == 5000
