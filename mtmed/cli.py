@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from mtmed import __version__
 
-    parser = argparse.ArgumentParser(prog="mtmed", description="Data and bundles of mtmed.")
+    parser = argparse.ArgumentParser(prog="mtmed", description="Data, bundles and studies of mtmed.")
     parser.add_argument("--version", action="version", version=f"mtmed {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtmed.errors import InputError
+from mtmed.files import atomic_file, require_writable_folder
 
 __all__ = ["add_arguments", "run", "write_isbi_submission"]
 
@@ -45,9 +46,6 @@ def write_isbi_submission(
         InputError: if a case is missing, unknown or there twice, a file is not on the grid or holds other values than 0
             and 1, or the zip exists already or cannot be written.
     """
-    # inside, so that the command line answers at once
-    from mtmed.transforms.writing import atomic_file, require_writable_folder
-
     output = Path(output)
     if not re.fullmatch(r"[A-Za-z0-9-]+", method):
         raise InputError("--method", f"is {method!r}", "use letters, digits and '-'")

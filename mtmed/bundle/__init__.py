@@ -6,18 +6,25 @@ from mtmed.bundle.choice import require_choice
 from mtmed.bundle.data_check import check_data
 from mtmed.bundle.network import network
 from mtmed.bundle.options import check_options
+from mtmed.bundle.required_maps import require_maps
 from mtmed.bundle.rough_networks import rough_networks
 from mtmed.bundle.run_folder import finish_run, run_folder, start_run
+from mtmed.bundle.seen_patients import patient_digests, refuse_seen_patients
+from mtmed.bundle.tissue_check import check_tissue_input
 
 __all__ = [
     "active_parser",
     "check_data",
     "check_options",
+    "check_tissue_input",
     "command_line",
     "finish_run",
     "literal",
     "network",
+    "patient_digests",
+    "refuse_seen_patients",
     "require_choice",
+    "require_maps",
     "rough_networks",
     "run_folder",
     "start_run",

@@ -18,12 +18,14 @@ logger = logging.getLogger(__name__)
 
 
 def _fingerprint(cohort: Cohort, other_grids: OtherGrids) -> str:
-    """Hash of what the check depends on: paths, sizes and times of all files, label names, modalities, the option."""
+    """Hash of what the check depends on: cases and patients, paths, sizes and times of all files, labels, modalities."""
     digest = hashlib.blake2b(other_grids.encode(), digest_size=16)
     for manifest in cohort.manifests:
         digest.update(repr(manifest.modalities).encode())
     for case in cohort.cases:
-        digest.update(repr([path is None for path in case.image]).encode())
+        whose = (case.key, case.group, case.visit, case.fold)
+        parts = ([path is None for path in case.image], len(case.labels), list(case.maps))
+        digest.update(repr((whose, parts)).encode())
         for path in case.files:
             try:
                 facts = os.stat(path)
@@ -93,7 +95,7 @@ def check_data(
         other_grids: ``"resample"`` if the run's `mtmed.transforms.LoadVolumed` resamples files on other grids.
 
     Raises:
-        InputError: with one line per problem.
+        InputError: with one line per problem; or if a run is continued on other data than it began with.
     """
     _check_options(patch_size, spacing, window)
     if label_names is not None:
@@ -105,8 +107,13 @@ def check_data(
     if rank() != 0:
         return
     path, fingerprint = Path(output_dir) / "data_check.json", _fingerprint(cohort, other_grids)
-    if _checked_before(path) == fingerprint:
+    before = _checked_before(path)
+    if before == fingerprint:
         return
+    if before is not None and path.with_name("checkpoint.pt").is_file():
+        # other cases make another split: what was trained on could now be validated on
+        problem = "its files or cases are not those that this run began with"
+        raise InputError("dataset_dir", problem, "restore them, or start over with --new true")
     report = check_cases(cohort, patch_size=patch_size, spacing=spacing, other_grids=other_grids)
     for notice in report.notices:
         logger.info("Notice: %s", notice)

@@ -6,23 +6,27 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mtmed.errors import InputError
-from mtmed.transforms.writing import atomic_file
+from mtmed.files import atomic_file
 
-__all__ = ["run_config"]
+__all__ = ["end_with", "run_config"]
 
 # what torchrun gives each of its processes
 _OF_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "ROLE_WORLD_SIZE")
+_TO_END_BY_ITSELF = 3.0  # seconds
+_LOOK_EVERY = 0.2  # seconds
 
 
 def run_config(config: Mapping[str, Any], path: Path, *, what: str, bundle: Path | None = None) -> None:
     """Write a config and run it by ``python -m monai.bundle run``, as one process of its own.
 
-    Its lines appear among those of the caller. If the caller is interrupted, so is the process.
+    Its lines appear among those of the caller. If the caller is interrupted or killed, the process ends too.
 
     Args:
         config: the whole config, as plain values and expressions.
@@ -33,6 +37,9 @@ def run_config(config: Mapping[str, Any], path: Path, *, what: str, bundle: Path
     Raises:
         InputError: if the process fails.
     """
+    imports = [*config.get("imports", []), "$import mtmed", "$import mtmed.bundle.process"]
+    watched = f"$mtmed.bundle.process.end_with({os.getpid()})"
+    config = {**config, "imports": imports, "initialize": [watched, *config.get("initialize", [])]}
     with atomic_file(path) as file:
         file.write((json.dumps(config, indent=4, default=str) + "\n").encode())
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(path)]
@@ -42,12 +49,34 @@ def run_config(config: Mapping[str, Any], path: Path, *, what: str, bundle: Path
     try:
         status = process.wait()
     except BaseException:
-        process.send_signal(signal.SIGINT)
-        process.wait()
+        # a terminal interrupts both, and a second time would cut short how the process ends
+        try:
+            process.wait(_TO_END_BY_ITSELF)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            process.wait()
         raise
     if status:
-        problem = f"ended with status {status}"
-        raise InputError(what, problem, f"see the lines above and {path.with_name('log.txt')}, then run again")
+        log = path.with_name("log.txt")
+        where = f"the lines above and {log}" if log.is_file() else "the lines above"
+        raise InputError(what, f"ended with status {status}", f"see {where}, then run the same command again")
+
+
+def end_with(caller: int) -> None:
+    """End this process as soon as the one that started it has ended, however that came about.
+
+    A process that is killed tells nobody; what it started would go on and write beside the next attempt.
+
+    Args:
+        caller: process id of the parent.
+    """
+
+    def watch() -> None:
+        while os.getppid() == caller:
+            time.sleep(_LOOK_EVERY)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="end-with-caller", daemon=True).start()
 
 
 def _environment() -> dict[str, str]:

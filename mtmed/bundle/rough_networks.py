@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from mtmed.bundle.run_folder import run_identity
 from mtmed.data import Case
 from mtmed.distributed import barrier, rank
 from mtmed.errors import InputError
+from mtmed.files import atomic_file
 from mtmed.inferers.rough_lesions import GROUND_TRUTH
 
 __all__ = ["MERGED_LESIONS", "keep_rough_network", "rough_networks"]
@@ -39,8 +41,8 @@ def rough_networks(
 
     One network is trained on all training cases: it serves validation and inference, and its weights are kept in the
     run's folder as ``rough.pt``. With ``out_of_fold`` the patients are dealt into folds, and one more network per fold
-    is trained without its patients. Finished networks are found again (by the hash of their config), so that variants
-    of one fold share them; unfinished ones go on from their checkpoint.
+    is trained without its patients. Finished networks are found again (by the hash of their config and of what their
+    training cases' files are), so that variants of one fold share them; unfinished ones go on from their checkpoint.
 
     Args:
         cases: the training cases.
@@ -77,7 +79,8 @@ def rough_networks(
     checkpoints: dict[str, str] = {}
     for number, held_out in enumerate(parts, 1):
         name = f"rough lesion network {number} of {len(parts)}"
-        path = _train({**config, **overrides}, held_out, Path(folder), name)
+        kept = [case for case in cases if case.group not in held_out]
+        path = _train({**config, **overrides}, held_out, kept, Path(folder), name)
         if not held_out:
             checkpoints[""] = path
         checkpoints |= dict.fromkeys(held_out, path)
@@ -90,16 +93,18 @@ def rough_networks(
 
 def keep_rough_network(checkpoint: str | Path, output_dir: str | Path) -> None:
     """Copy the rough network into a run's folder, where inference and export look for it."""
-    target = Path(output_dir) / "rough.pt"
-    beside = target.with_name(".rough.pt.tmp")
-    shutil.copyfile(checkpoint, beside)
-    beside.replace(target)
+    folder = Path(output_dir)
+    folder.mkdir(parents=True, exist_ok=True)  # an app may ask a config for its data without starting the run
+    with open(checkpoint, "rb") as source, atomic_file(folder / "rough.pt") as target:
+        shutil.copyfileobj(source, target)
 
 
-def _train(config: dict[str, Any], held_out: list[str], folder: Path, name: str) -> str:
+def _train(config: dict[str, Any], held_out: list[str], cases: Sequence[Case], folder: Path, name: str) -> str:
     """Train one network, unless that has been done; returns its weights file."""
     config = {**config, "held_out_patients": held_out}
-    identity = json.dumps({**run_identity(config), "epochs": config["epochs"]}, sort_keys=True)
+    # the manifest may have changed behind its path, and with it who is in which fold
+    files = [[case.key, case.group, *map(_file_identity, case.files)] for case in cases]
+    identity = json.dumps({**run_identity(config), "epochs": config["epochs"], "files": files}, sort_keys=True)
     output_dir = folder / hashlib.blake2b(identity.encode(), digest_size=6).hexdigest()
     weights = output_dir / "last.pt"
     if rank() == 0:
@@ -117,3 +122,8 @@ def _train(config: dict[str, Any], held_out: list[str], folder: Path, name: str)
                 (output_dir / "finished").touch()
     barrier()
     return str(weights)
+
+
+def _file_identity(path: str) -> list[Any]:
+    status = os.stat(path)
+    return [os.path.abspath(path), status.st_size, status.st_mtime_ns]

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from mtmed.bundle.active import active_parser
 from mtmed.bundle.options import check_options
 from mtmed.distributed import rank
 from mtmed.errors import InputError
+from mtmed.files import atomic_file, require_writable_folder
 from mtmed.networks.weights import load_checkpoint
 
 __all__ = ["finish_run", "run_folder", "run_identity", "start_run"]
@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 # What may differ between two starts of one run: where it runs, how long, and what only concerns its own folder.
 _NOT_IN_NAME = frozenset(
-    {"device", "workers", "epochs", "new", "output_dir", "bundle_root", "run", "_meta_", "imports"}
+    {"device", "workers", "epochs", "new", "output_dir", "bundle_root", "_meta_"}
+    | {"imports", "initialize", "run", "finalize"}
     # MONAI's experiment tracking stamps the time of the start into them
     | {"tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"}
 )
@@ -83,15 +84,13 @@ def start_run(output_dir: str, *, total_iterations: int | None = None, new: bool
     if new and folder.is_dir():
         _set_aside(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        require_writable_folder(folder, option="output_dir")
         _sweep(folder)
-        probe = folder / f".write-test-{os.getpid()}"
-        probe.write_bytes(b"0")
-        probe.unlink()
         _refuse_other_settings(folder)
         _stop_if_finished(folder, total_iterations, new, next_step)
         config = json.dumps(active_parser().get(), indent=4, default=str)
-        (folder / "config.json").write_text(config + "\n")
+        with atomic_file(folder / "config.json") as file:
+            file.write((config + "\n").encode())
         handler = logging.FileHandler(folder / "log.txt")
     except OSError as error:
         problem = f"{folder} cannot be written ({error.strerror or error})"

@@ -20,10 +20,15 @@ __all__ = ["fingerprint"]
 
 _REMEDY = "use a class or a function of a module"
 _VERSIONED = ("monai", "torch", "numpy", "builtins")  # their version stands for their source
+_WORKING = ("transforms", "inferers", "networks")  # packages of mtmed that preprocessing runs through
 
 
 def fingerprint(value: object) -> str:
     """Describe a transform by its class, that class's source or version, and its attributes, recursively.
+
+    For a class of mtmed the sources of its packages ``transforms``, ``inferers`` and ``networks`` count too, since a class
+    calls others. Attributes that a class names in ``not_in_fingerprint`` are left out: what says where it works and not
+    what it computes.
 
     Args:
         value: a transform, or a list of them.
@@ -78,7 +83,12 @@ def _describe_object(value: Any, inner: tuple[int, ...]) -> str:
     attributes = getattr(value, "__dict__", None)
     if attributes is None:
         raise InputError(type(value).__name__, "has no attributes by which to recognise a change of it", _REMEDY)
-    kept = {k: v for k, v in attributes.items() if not isinstance(v, np.random.RandomState | np.random.Generator)}
+    left_out = getattr(type(value), "not_in_fingerprint", ())
+    kept = {
+        k: v
+        for k, v in attributes.items()
+        if k not in left_out and not isinstance(v, np.random.RandomState | np.random.Generator)
+    }
     return f"{_qualified(type(value))}({_describe(kept, inner)})"
 
 
@@ -92,4 +102,15 @@ def _qualified(value: Any) -> str:
         source = inspect.getsource(value)
     except (OSError, TypeError):
         source = ""
-    return f"{module}.{name}#{hashlib.sha256(source.encode()).hexdigest()}"
+    packages = _own_sources() if module.split(".")[0] == "mtmed" else ""
+    return f"{module}.{name}#{hashlib.sha256((source + packages).encode()).hexdigest()}"
+
+
+@functools.cache
+def _own_sources() -> str:
+    """Hash of the code of mtmed's working packages."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parents[1]
+    for file in sorted(file for package in _WORKING for file in (root / package).glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

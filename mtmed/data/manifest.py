@@ -8,7 +8,6 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from mtmed.data.case import Case
 from mtmed.data.rows import ROW_KEYS, format_row, parse_row
 from mtmed.errors import InputError
+from mtmed.files import atomic_file
 
 __all__ = ["MANIFEST_NAME", "Cohort", "Manifest", "load_cohort", "load_manifest", "parse_label_names", "write_manifest"]
 
@@ -201,14 +201,8 @@ def write_manifest(manifest: Manifest, path: str | os.PathLike[str]) -> Path:
         "training": [format_row(case, file.parent, manifest.has_groups) for case in manifest.cases],
         "test": [format_row(case, file.parent, manifest.has_groups) for case in manifest.test_cases],
     }
-    temporary = file.with_name(f".{file.name}.tmp{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(file)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise InputError(file, f"cannot be written ({error.strerror})", "name a folder that you may write to") from None
+    with atomic_file(file, remedy="name a folder that you may write to") as whole:
+        whole.write((json.dumps(content, indent=4, ensure_ascii=False) + "\n").encode())
     return file
 
 

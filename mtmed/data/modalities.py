@@ -11,7 +11,9 @@ from mtmed.errors import InputError
 __all__ = ["select_modalities"]
 
 
-def select_modalities(cohort: Cohort, names: Sequence[str], *, allow_missing: bool = False) -> Cohort:
+def select_modalities(
+    cohort: Cohort, names: Sequence[str], *, allow_missing: bool = False, test_cases: bool = True
+) -> Cohort:
     """Reduce every case to some modalities, in this order.
 
     Names are compared without case. A data set that lacks a name which another one has lacks it in all of its cases.
@@ -21,6 +23,7 @@ def select_modalities(cohort: Cohort, names: Sequence[str], *, allow_missing: bo
         cohort: data sets with their own lists of modalities.
         names: modalities of the network, first the one whose grid is the case's, for example ``["FLAIR", "T1"]``.
         allow_missing: keep a case that lacks some of them, with None in their place.
+        test_cases: whether the cohort keeps its test cases, which then must have the modalities too.
 
     Returns:
         The same data sets and cases, all with the modalities ``names``.
@@ -42,7 +45,8 @@ def select_modalities(cohort: Cohort, names: Sequence[str], *, allow_missing: bo
             close = get_close_matches(name.casefold(), known, n=1)
             mean = f"did you mean '{known[close[0]]}'?" if close else f"choose from {', '.join(known.values())}"
             raise InputError(", ".join(cohort.datasets), f"has no modality '{name}'", mean)
-    return Cohort(tuple(_select(manifest, names, allow_missing) for manifest in cohort.manifests))
+    manifests = cohort.manifests if test_cases else [replace(one, test_cases=()) for one in cohort.manifests]
+    return Cohort(tuple(_select(manifest, names, allow_missing) for manifest in manifests))
 
 
 def _select(manifest: Manifest, names: Sequence[str], allow_missing: bool) -> Manifest:

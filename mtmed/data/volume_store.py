@@ -57,8 +57,7 @@ class VolumeStore:
         folder: where the entries are kept; may be shared by processes and cohorts.
         transforms: MONAI dictionary transforms on the keys ``image`` and ``label``, beginning with the one that loads
             (`mtmed.transforms.LoadVolumed`). They are given the case's paths under ``image``, ``label`` (a list, if
-            several raters drew one) and the names of its maps, and the patient under ``patient``. Random transforms are
-            refused.
+            several raters drew one) and the names of its maps, and its key under ``case``. Random transforms are refused.
         distance: unit in which `mtmed.data.distance.boundary_distance` of the label is kept too; None leaves it out.
         maps: names of further integer maps that the transforms give (1, H, W, D) and that crops shall have, for
             example ``("tissue",)``.
@@ -84,9 +83,9 @@ class VolumeStore:
         self._chain = fingerprint([_FORMAT, distance, self.maps, list(self.transforms)])
 
     def key(self, case: Case) -> str:
-        """Name of a case's entry: SHA-256 of transforms, patient, and path, size and time stamp of its files."""
+        """Name of a case's entry: SHA-256 of transforms, case, patient, and path, size and time stamp of its files."""
         missing = [path is None for path in case.image]
-        identity: list[Any] = [self._chain, missing, len(case.labels), sorted(case.maps), case.group]
+        identity: list[Any] = [self._chain, missing, len(case.labels), list(case.maps), case.key, case.group]
         for name in case.files:
             try:
                 status = os.stat(name)
@@ -190,7 +189,7 @@ class VolumeStore:
 
     def _transform(self, case: Case) -> tuple[torch.Tensor, dict[str, NDArray[Any]], NDArray[np.float64]]:
         data: dict[Any, Any] = {"image": case.image[0] if len(case.image) == 1 else list(case.image), **case.maps}
-        data["patient"] = case.group
+        data |= {"case": case.key, "patient": case.group}
         if case.label:
             data["label"] = list(case.labels) if case.raters else case.label
         loaded = False

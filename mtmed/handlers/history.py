@@ -1,14 +1,15 @@
 """Every loss of every iteration as a table."""
 
 import csv
+import io
 import itertools
-import os
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
 
 from mtmed.distributed import rank
+from mtmed.files import atomic_file
 
 __all__ = ["LossHistory"]
 
@@ -40,13 +41,13 @@ class LossHistory:
         with open(self.path, newline="") as file:
             rows = csv.DictReader(file)
             kept = list(itertools.takewhile(lambda row: _is_before(row, engine.state.iteration), rows))
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        with open(temporary, "w", newline="") as file:
-            if kept:
-                writer = csv.DictWriter(file, fieldnames=list(kept[0]))
-                writer.writeheader()
-                writer.writerows(kept)
-        os.replace(temporary, self.path)
+        text = io.StringIO(newline="")
+        if kept:
+            writer = csv.DictWriter(text, fieldnames=list(kept[0]))
+            writer.writeheader()
+            writer.writerows(kept)
+        with atomic_file(self.path) as whole:
+            whole.write(text.getvalue().encode())
 
     def _add(self, engine: Any) -> None:
         output = engine.state.output

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from monai.transforms import Transform
 from torch import nn
+from torch.utils.data import get_worker_info
 
 from mtmed.errors import InputError
 from mtmed.inferers.streaming import StreamingArgmaxInferer
@@ -30,8 +31,8 @@ class RoughLesionsd(Transform):
         checkpoints: weights file (or `GROUND_TRUTH`) of each patient, and under ``""`` that of all others.
         modalities: names of the image's channels, which must be those the networks were trained with.
         image_key: entry with the preprocessed image, (C, H, W, D), 0 outside the brain.
-        lesion_key: entry that is added, (1, H, W, D) uint8.
-        device: where the network runs.
+        lesion_key: entry that is added, (1, H, W, D) uint8, 0 where all modalities are 0.
+        device: where the network runs; in a data loader's workers it is the CPU.
 
     Raises:
         InputError: if a file is not a network, or takes other modalities.
@@ -71,10 +72,14 @@ class RoughLesionsd(Transform):
         if path == GROUND_TRUTH:
             result[self.lesion_key] = (data["label"] > 0).to(torch.uint8)
             return result
-        network, settings = _rough_network(path, self.digests[path], self.device)
+        # a loader's forked worker cannot use its parent's GPU
+        device = self.device if get_worker_info() is None else "cpu"
+        network, settings = _rough_network(path, self.digests[path], device)
         inferer = StreamingArgmaxInferer(roi_size=settings["patch_size"], sw_batch_size=4, foreground="nonzero")
         image = data[self.image_key]
-        result[self.lesion_key] = inferer(image[None].to(self.device), network)[0].cpu()
+        lesions = inferer(image[None].to(device), network)[0].cpu()
+        # what is merged into the tissue map must not make tissue of the outside
+        result[self.lesion_key] = lesions * (image != 0).any(0).cpu()
         return result
 
 

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from mtmed.data.case import Case
 from mtmed.data.manifest import Cohort
 from mtmed.errors import InputError
+from mtmed.files import require_writable_folder
 from mtmed.metrics.overlay import save_overlay
 from mtmed.metrics.tables import write_json
 from mtmed.transforms.nifti import NiftiVolume
 from mtmed.transforms.reading import read_volume
-from mtmed.transforms.writing import require_writable_folder, resample_label_to
+from mtmed.transforms.resampling import first_channel_on_grid
+from mtmed.transforms.writing import resample_label_to
 
 __all__ = ["CaseReport", "prediction_on_grid", "read_reference", "shared_organs"]
 
@@ -135,7 +137,7 @@ class CaseReport(ABC):
         to_ras = io_orientation(affine)
         image, label, predicted = (
             np.asarray(apply_orientation(volume, to_ras))
-            for volume in (_volume(read_volume(case.images[0]).data), renamed, prediction)
+            for volume in (first_channel_on_grid(read_volume(case.images[0]), reference), renamed, prediction)
         )
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         spacing = [float(lengths[int(np.flatnonzero(to_ras[:, 0] == axis)[0])]) for axis in range(3)]

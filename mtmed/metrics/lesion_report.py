@@ -11,9 +11,11 @@ from monai.data import MetaTensor
 from mtmed.data.case import Case
 from mtmed.data.manifest import Cohort
 from mtmed.errors import InputError
+from mtmed.files import require_writable_folder
 from mtmed.metrics.case_report import CaseReport, prediction_on_grid, read_reference
 from mtmed.metrics.isbi2015 import ISBI_SCORE, cohort_isbi_score, cohort_volume_correlation
 from mtmed.metrics.lesions import LESION_RULES, LesionScore, Neighbours, score_lesions
+from mtmed.metrics.names import LESION_METRICS
 from mtmed.metrics.report import SURFACES
 from mtmed.metrics.tables import (
     INTERVAL,
@@ -25,7 +27,6 @@ from mtmed.metrics.tables import (
     write_json,
     write_rows,
 )
-from mtmed.transforms.writing import require_writable_folder
 
 __all__ = ["LesionReport", "RaterScore", "lesion_table", "summarise_lesions", "write_lesion_report"]
 
@@ -33,18 +34,6 @@ logger = logging.getLogger(__name__)
 
 _METRICS = tuple(field.name for field in fields(LesionScore))
 _RATERS = "each case against each rater; a case has the mean over the raters for whom the score is defined"
-# what stands in the table, in its order; the counts are in the files
-_SHOWN = {
-    "dice": "Dice",
-    "lesion_wise_f1": "lesion-wise F1",
-    "lesion_wise_true_positive_rate": "lesion-wise true positive rate",
-    "lesion_wise_false_positive_rate": "lesion-wise false positive rate",
-    "voxel_true_positive_rate": "voxel true positive rate",
-    "positive_predictive_value": "positive predictive value",
-    "false_positive_ml": "false positive volume (ml)",
-    "hd95": "HD95 (mm)",
-    "volume_difference": "relative volume difference",
-}
 _OF_COHORT = {"volume_correlation": "volume correlation", "isbi_score": "ISBI 2015 score"}
 
 
@@ -249,7 +238,7 @@ def lesion_table(summary: Mapping[str, Any]) -> str:
     for organ, means in summary["organs"].items():
         raters = means["raters"] if len(means["raters"]) > 1 else {}
         lines = [[organ, "mean", "undefined", *(f"rater {rater}" for rater in raters)]]
-        for metric, name in _SHOWN.items():
+        for metric, name in LESION_METRICS.items():
             digits = 1 if metric == "hd95" else 3
             of_raters = (_number(own[metric]["mean"], digits) for own in raters.values())
             mean = shown_mean(means[metric], digits=digits)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from mtmed.transforms.writing import atomic_file
+from mtmed.files import atomic_file
 
 __all__ = ["overlay_figure", "save_overlay"]
 

@@ -6,21 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from mtmed.errors import InputError
+from mtmed.files import require_writable_folder
+from mtmed.metrics.names import ORGAN_METRICS
 from mtmed.metrics.scores import EMPTY_RULES, OrganScore
 from mtmed.metrics.tables import INTERVAL, aligned_table, metric_means, shown_mean, write_json, write_rows
-from mtmed.transforms.writing import require_writable_folder
 
-__all__ = ["METRICS", "SURFACES", "summarise", "summary_table", "write_report"]
-
-METRICS: dict[str, str] = {"dice": "Dice", "hd95": "HD95 (mm)", "surface_dice": "surface Dice"}
-"""Fields of `OrganScore` that are averaged, and how they are called."""
+__all__ = ["SURFACES", "summarise", "summary_table", "write_report"]
 
 SURFACES = "voxels with a face neighbour outside the mask, distances between voxel centres, mm"
 """What surface distances are measured between, for the protocol of a report."""
 
 
 def _means(scores: Sequence[OrganScore], seed: int) -> dict[str, Any]:
-    found = metric_means([asdict(one) for one in scores], METRICS, seed=seed)
+    found = metric_means([asdict(one) for one in scores], ORGAN_METRICS, seed=seed)
     found["n"] = len(scores)
     found["n_empty"] = sum(one.empty for one in scores)
     found["n_missed"] = sum(one.missed for one in scores)
@@ -84,11 +82,11 @@ def write_report(
 
 def summary_table(summary: Mapping[str, Any]) -> str:
     """The summary as a table in plain text: mean (95 % interval) per organ, and how many cases stand behind it."""
-    lines = [["organ", *METRICS.values(), "cases", "empty", "missed"]]
+    lines = [["organ", *ORGAN_METRICS.values(), "cases", "empty", "missed"]]
     rows = [*summary["organs"].items()]
     if len(rows) > 1:
         rows.append(("all", summary["overall"]))
     for organ, means in rows:
-        cells = [shown_mean(means[metric], digits=1 if metric == "hd95" else 3) for metric in METRICS]
+        cells = [shown_mean(means[metric], digits=1 if metric == "hd95" else 3) for metric in ORGAN_METRICS]
         lines.append([organ, *cells, *(str(means[key]) for key in ("n", "n_empty", "n_missed"))])
     return aligned_table(lines)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtmed.files import atomic_file
 from mtmed.metrics.interval import mean_interval
-from mtmed.transforms.writing import atomic_file
 
 __all__ = [
     "INTERVAL",

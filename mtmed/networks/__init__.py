@@ -1,6 +1,7 @@
 """Encoder-decoders, projectors and their weights files; no losses, no images."""
 
 from mtmed.networks.definition import build_network, network_definition
+from mtmed.networks.foreground_prior import with_foreground_prior
 from mtmed.networks.unet import UNet
 from mtmed.networks.unetr import UNETR
 from mtmed.networks.weights import (
@@ -31,4 +32,5 @@ __all__ = [
     "save_network",
     "sha256_of",
     "transfer_encoder",
+    "with_foreground_prior",
 ]

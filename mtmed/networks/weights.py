@@ -5,9 +5,8 @@ and ``settings`` (label names, modalities, spacing in mm, window in HU, patch si
 values, so that it loads with ``weights_only=True``.
 """
 
-import contextlib
+import errno
 import hashlib
-import os
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtmed.errors import DISK_FULL, InputError
+from mtmed.errors import InputError
+from mtmed.files import atomic_file, write_error
 from mtmed.networks.definition import build_network, network_definition
 
 __all__ = [
@@ -41,30 +41,14 @@ def atomic_save(content: Any, path: str | Path) -> None:
         InputError: if the folder cannot be written or the disk is full; the old file stays and no fragment is left.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with atomic_file(path) as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         # torch's zip writer reports a failed write as a RuntimeError about positions
-        full = "no space left on the disk" if _is_disk_full(error) else f"cannot be written ({error})"
-        raise InputError(
-            path, full, "free space or choose another output_dir, then run the same command again"
-        ) from error
-
-
-def _is_disk_full(error: BaseException | None) -> bool:
-    while error is not None:
-        if getattr(error, "errno", None) in DISK_FULL or "unexpected pos" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+        full = OSError(errno.ENOSPC, str(error)) if "unexpected pos" in str(error) else error
+        raise write_error(path, full) from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from mtmed.errors import InputError
+from mtmed.files import atomic_file
 from mtmed.studies.study_folder import DONE, FAILED, LOG, is_finished
-from mtmed.transforms.writing import atomic_file
 
 __all__ = ["Attempt", "NothingToDo", "start_attempt"]
 

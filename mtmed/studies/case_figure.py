@@ -121,31 +121,43 @@ def outline(mask: NDArray[np.bool_], spacing: tuple[float, float]) -> NDArray[np
 def zoom_box(row: CaseRow) -> tuple[float, float, float, float]:
     """Square around the connected structure that the arms get most wrong, of at least 40 mm if the image allows.
 
-    Structures are the 8-connected components of what the reference or an arm outlines as one organ. The one with most
-    wrong voxels over all arms is taken, among equals the largest. The whole image, if nothing is outlined.
+    Structures are the 8-connected components of what the reference or an arm outlines as one organ; of the reference
+    alone, if the square would be larger than half of the image because an arm outlines nearly everything. The one with
+    most wrong voxels over all arms is taken, among equals the largest. The whole image, if nothing is outlined.
 
     Returns:
         Lowest and highest X, lowest and highest Y, mm.
     """
     sides = [count * step for count, step in zip(row.image.shape, row.spacing, strict=True)]
-    wrong = np.sum([plane != row.reference for plane in row.predictions.values()], axis=0, dtype=np.int64)
-    found: list[tuple[float, int, tuple[slice, slice]]] = []
-    for organ in range(1, 1 + max(int(plane.max()) for plane in (row.reference, *row.predictions.values()))):
-        foreground = np.any([plane == organ for plane in (row.reference, *row.predictions.values())], axis=0)
-        components, _ = ndimage.label(foreground, np.ones((3, 3)))
+    square = _square_around(row, (row.reference, *row.predictions.values()))
+    if square is not None and square[1] > max(_SMALLEST, min(sides) / 2):
+        square = _square_around(row, (row.reference,)) or square
+    if square is None:
+        return 0.0, sides[0], 0.0, sides[1]
+    side = min(square[1], *sides)
+    starts = [
+        float(np.clip(middle - side / 2, 0, whole - side)) for middle, whole in zip(square[0], sides, strict=True)
+    ]
+    return starts[0], starts[0] + side, starts[1], starts[1] + side
+
+
+def _square_around(row: CaseRow, planes: Sequence[NDArray[Any]]) -> tuple[tuple[float, float], float] | None:
+    """Middle and side in mm of the square around the most wrong structure of some planes; None without structures."""
+    wrong = np.zeros(row.reference.shape, np.int64)
+    for plane in row.predictions.values():
+        wrong += plane != row.reference
+    found: list[tuple[int, int, tuple[slice, slice]]] = []
+    for organ in range(1, 1 + max(int(plane.max()) for plane in planes)):
+        components, _ = ndimage.label(np.any([plane == organ for plane in planes], axis=0), np.ones((3, 3)))
         for number, place in enumerate(ndimage.find_objects(components), start=1):
             own = components[place] == number
-            found.append((int((own * np.broadcast_to(wrong, foreground.shape)[place]).sum()), int(own.sum()), place))
+            found.append((int((own * wrong[place]).sum()), int(own.sum()), place))
     if not found:
-        return 0.0, sides[0], 0.0, sides[1]
+        return None
     chosen = max(found, key=lambda structure: structure[:2])[2]
     ends = [(part.start * step, part.stop * step) for part, step in zip(chosen, row.spacing, strict=True)]
     side = max(_SMALLEST, *(high - low + 2 * _MARGIN for low, high in ends))
-    side = min(side, *sides)
-    starts = [
-        float(np.clip((low + high - side) / 2, 0, whole - side)) for (low, high), whole in zip(ends, sides, strict=True)
-    ]
-    return starts[0], starts[0] + side, starts[1], starts[1] + side
+    return ((ends[0][0] + ends[0][1]) / 2, (ends[1][0] + ends[1][1]) / 2), side
 
 
 def _shown_box(row: CaseRow, *, zoom: bool) -> tuple[float, float, float, float]:

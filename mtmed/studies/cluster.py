@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtmed.errors import InputError
+from mtmed.files import atomic_file
 from mtmed.studies.attempt import Attempt, NothingToDo, start_attempt
 from mtmed.studies.study_folder import DONE, FAILED, StudyFolder
-from mtmed.transforms.writing import atomic_file
 
 if TYPE_CHECKING:
     from submitit import Job

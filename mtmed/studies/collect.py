@@ -3,9 +3,9 @@
 import csv
 import io
 
+from mtmed.files import atomic_file
 from mtmed.studies.results import Result
 from mtmed.studies.study_folder import JobState, StudyFolder
-from mtmed.transforms.writing import atomic_file
 
 __all__ = ["RUN_LIST", "collect_results", "write_run_list"]
 

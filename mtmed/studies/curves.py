@@ -88,14 +88,15 @@ def curve_figure(losses: Mapping[str, Sequence[Curve]], dice: Mapping[str, Seque
     """Draw loss and validation Dice over iterations, an arm in one colour.
 
     Light lines are the values as they are, thin lines the moving average of each run (`smoothed`), the thick line its
-    mean over the arm's runs. Each arm's loss is its own total, so that arms with other losses lie on another level.
+    mean over the arm's runs; a single value is a dot. Each arm's loss is its own total, so that arms with other losses
+    lie on another level.
 
     Args:
         losses: curves of each arm's runs; empty ones are passed over.
         dice: the same of the validation Dice.
         title: above both panels.
     """
-    figure = Figure(figsize=(11, 4.2), dpi=110)
+    figure = Figure(figsize=(11, 4.4 + 0.1 * max(len(losses), len(dice))), dpi=110)
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 2)
     for panel, curves, name in zip(panels, (losses, dice), ("total loss", "validation Dice"), strict=True):
@@ -109,7 +110,7 @@ def curve_figure(losses: Mapping[str, Sequence[Curve]], dice: Mapping[str, Seque
         panel.spines[["top", "right"]].set_visible(False)
         if any(drawn.values()):
             _limit(panel, [curve for own in drawn.values() for curve in own])
-            panel.legend(fontsize=8, frameon=False)
+            panel.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2)
         else:
             panel.text(0.5, 0.5, "not recorded", ha="center", transform=panel.transAxes)
     figure.suptitle(f"{title}\nthick: mean of an arm's runs; thin: each run, moving average; light: as recorded")
@@ -122,10 +123,18 @@ def _draw(panel: Any, curves: Sequence[Curve], arm: str, colour: str, style: Any
     for raw, average in zip(curves, averaged, strict=True):
         for curve, alpha in ((raw, 0.18), (average, 0.5)):
             kept = _thinned(curve)
-            panel.plot(kept.steps, kept.values, color=colour, alpha=alpha, linewidth=0.8, zorder=1)
+            panel.plot(
+                kept.steps, kept.values, color=colour, alpha=alpha, linewidth=0.8, zorder=1, marker=_marker(kept)
+            )
     mean = _thinned(mean_curve(averaged))
     label = f"{arm} ({len(curves)} run{'s' if len(curves) > 1 else ''})"
-    panel.plot(mean.steps, mean.values, color=colour, linestyle=style, linewidth=2.2, label=label, zorder=2)
+    look = {"color": colour, "linestyle": style, "linewidth": 2.2, "marker": _marker(mean)}
+    panel.plot(mean.steps, mean.values, label=label, zorder=2, **look)
+
+
+def _marker(curve: Curve) -> str:
+    """A line through one point would not be seen."""
+    return "o" if len(curve.steps) == 1 else ""
 
 
 def _thinned(curve: Curve) -> Curve:

@@ -56,6 +56,9 @@ def execute(
 
     Returns:
         What became of the jobs; those that did not come to their end are left out.
+
+    Raises:
+        InputError: if a config has changed since the jobs were planned, or a job cannot be started.
     """
     execution = _Execution(plan, folder, launcher, observer)
     try:
@@ -99,6 +102,7 @@ class _Execution:
     def _start(self, key: str) -> None:
         if time.monotonic() < self._locked_until.get(key, 0.0):
             return
+        self.plan.configs[self.plan.jobs[key].step].check_unchanged()
         job = self.launcher.start(key)
         if job is None:
             if key not in self._locked_until:

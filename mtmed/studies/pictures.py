@@ -8,11 +8,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from mtmed.files import atomic_file
 from mtmed.studies.case_figure import case_figure
 from mtmed.studies.case_slice import case_row
 from mtmed.studies.curves import curve_figure, read_loss, read_validation_dice
 from mtmed.studies.results import CaseFiles, Result, read_case_files, read_scores, score_columns
-from mtmed.transforms.writing import atomic_file
 
 __all__ = ["Picture", "draw_pictures"]
 

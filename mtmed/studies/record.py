@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mtmed.errors import InputError
+from mtmed.files import atomic_file, require_writable_folder
 from mtmed.studies.plan import MACHINE_KEYS, Plan
 from mtmed.studies.study import VARIED
-from mtmed.transforms.writing import atomic_file, require_writable_folder
 
 __all__ = ["RECORD", "keep_record"]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from mtmed.errors import InputError
+from mtmed.files import atomic_file, require_writable_folder
 from mtmed.metrics.interval import Interval
-from mtmed.metrics.report import METRICS
+from mtmed.metrics.names import METRIC_NAMES
 from mtmed.metrics.tables import aligned_table, write_json, write_rows
 from mtmed.studies.pictures import Picture, draw_pictures
 from mtmed.studies.results import Result
 from mtmed.studies.table import RULES, StudyTable, study_table, table_values
-from mtmed.transforms.writing import atomic_file, require_writable_folder
 
 __all__ = ["write_report"]
 
@@ -138,7 +138,7 @@ def _comparisons(table: StudyTable) -> _Block:
 
 
 def _called(metric: str) -> str:
-    return METRICS.get(metric, metric.replace("_", " "))
+    return METRIC_NAMES.get(metric, metric.replace("_", " "))
 
 
 def _number_format(intervals: Sequence[Interval]) -> Callable[..., str]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -47,6 +47,20 @@ class StepConfig:
                 return default
         return place
 
+    def check_unchanged(self) -> None:
+        """Refuse to go on with files that have changed meanwhile: later runs would not be those of the study.
+
+        Raises:
+            InputError: if their merged content is another one, or they cannot be loaded any more.
+        """
+        try:
+            same = _load(self.files) == self.content
+        except (ValueError, OSError):
+            same = False
+        if not same:
+            names = ", ".join(map(str, self.files))
+            raise InputError(names, "changed while the study ran", "restore it and go on, or choose another --output")
+
     def check_override(self, key: str, source: str) -> None:
         """Refuse a key that the config does not have.
 
@@ -71,6 +85,13 @@ class StepConfig:
         raise InputError(f"{source}: {key}", f"{self.files[0].name} has no such key", remedy)
 
 
+def _load(files: Sequence[Path]) -> dict[str, Any]:
+    from monai.bundle import ConfigParser
+
+    content: dict[str, Any] = ConfigParser.load_config_files([str(file) for file in files])
+    return content
+
+
 def _normal(key: str) -> str:
     return key.replace("#", "::").lstrip("+")
 
@@ -86,8 +107,6 @@ def load_step_config(step: Step, bundle: Path, *, source: Path) -> StepConfig:
     Raises:
         InputError: if a file is missing or no config, or if it lacks a key that the study sets.
     """
-    from monai.bundle import ConfigParser
-
     files = tuple((bundle / name).resolve() for name in step.config)
     culprit = f"{source}: steps::{step.name}::config"
     for name, file in zip(step.config, files, strict=True):
@@ -95,7 +114,7 @@ def load_step_config(step: Step, bundle: Path, *, source: Path) -> StepConfig:
             known = sorted(path.name for path in bundle.glob("*.json"))
             raise InputError(culprit, f"{bundle / name} is no file", nearest(name, known))
     try:
-        config = StepConfig(files, ConfigParser.load_config_files([str(file) for file in files]))
+        config = StepConfig(files, _load(files))
     except (ValueError, OSError) as error:
         raise InputError(culprit, f"cannot be loaded ({error})", "correct the config") from None
     for key in ("output_dir", *step.vary):

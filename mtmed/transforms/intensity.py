@@ -188,16 +188,22 @@ class GaussianNoise(IntensityOperation):
     Args:
         probability: chance that a sample is changed.
         std_range: [low, high] of the standard deviation, in units of the image.
+        skip_empty: leave channels that are 0 throughout, as missing modalities are, without noise.
     """
 
-    def __init__(self, *, probability: float, std_range: Sequence[float] = (0.0, 0.1)) -> None:
+    def __init__(
+        self, *, probability: float, std_range: Sequence[float] = (0.0, 0.1), skip_empty: bool = False
+    ) -> None:
         stds = value_range("GaussianNoise.std_range", std_range, lowest=0.0)
         super().__init__(probability=probability, drawn_range=stds)
+        self.skip_empty = skip_empty
 
     def change(self, sample: torch.Tensor, change: DrawnChange) -> None:
         """Add the noise."""
         generator = torch_generator(*change.place, sample.device)
         noise = torch.randn(sample.shape, generator=generator, device=sample.device, dtype=sample.dtype)
+        if self.skip_empty:
+            noise *= (sample != 0).flatten(1).any(1).view(-1, *[1] * (sample.dim() - 1))
         sample.add_(noise, alpha=change.value)
 
 

@@ -10,7 +10,7 @@ from mtmed.errors import InputError
 from mtmed.transforms.nifti import NiftiVolume, shape_text
 from mtmed.transforms.writing import resample_label_to
 
-__all__ = ["check_overlap", "field_of_view_overlap", "resample_image_to", "resample_volume_to"]
+__all__ = ["check_overlap", "field_of_view_overlap", "first_channel_on_grid", "resample_image_to", "resample_volume_to"]
 
 _TOLERANCE = 1e-3  # of a voxel: rounding of affines stored in single precision
 _SAMPLES = 48  # points along each axis by which the shared field of view is measured
@@ -63,6 +63,17 @@ def resample_volume_to(volume: NiftiVolume, like: NiftiVolume, *, nearest: bool)
     moved = [resample(channel, volume.affine, *grid) for channel in channels]
     data = np.stack(moved, axis=-1) if volume.data.ndim == 4 else moved[0]
     return NiftiVolume(data, like.affine, like.spacing[:3], {}, volume.path, volume.notes)
+
+
+def first_channel_on_grid(volume: NiftiVolume, like: NiftiVolume) -> NDArray[np.generic]:
+    """First channel of an image on the grid of another volume, H W D, as it is if it lies there already.
+
+    Raises:
+        InputError: as `check_overlap`.
+    """
+    same = volume.data.shape[:3] == like.data.shape[:3] and np.allclose(volume.affine, like.affine, atol=_TOLERANCE)
+    on_grid = volume if same else resample_volume_to(volume, like, nearest=False)
+    return on_grid.data[..., 0] if on_grid.data.ndim == 4 else on_grid.data
 
 
 def check_overlap(volume: NiftiVolume, like: NiftiVolume) -> float:

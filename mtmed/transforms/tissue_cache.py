@@ -15,9 +15,9 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
+from mtmed.files import atomic_file, require_writable_folder
 from mtmed.transforms.tissue_segmentation import segment_tissue, tissue_method
 from mtmed.transforms.tissue_tables import TISSUE_NAMES
-from mtmed.transforms.writing import atomic_file, require_writable_folder
 
 __all__ = ["cached_tissue", "tissue_key"]
 

@@ -14,7 +14,7 @@ from mtmed.errors import InputError
 from mtmed.transforms.skull_stripping import why_not_skull_stripped
 from mtmed.transforms.tissue_tables import CSF
 
-__all__ = ["segment_tissue", "tissue_method"]
+__all__ = ["check_tissue_scan", "segment_tissue", "tissue_method"]
 
 _VERSION = 1
 _SMOOTHNESS = 0.1
@@ -76,7 +76,7 @@ def segment_tissue(t1: NDArray[Any], *, spacing: Sequence[float], name: object =
         from dipy.segment.tissue import TissueClassifierHMRF
     except ImportError as error:
         raise _dipy_is_missing() from error
-    _check(t1, spacing, name)
+    check_tissue_scan(t1, spacing=spacing, name=name)
     brain = t1 != 0
     box = ndimage.find_objects(brain.astype(np.uint8))[0]
     brain = brain[box]
@@ -94,7 +94,17 @@ def _dipy_is_missing() -> InputError:
     return InputError("dipy", "is not installed; tissue maps need it", 'python -m pip install "mtmed[tissue]"')
 
 
-def _check(t1: NDArray[Any], spacing: Sequence[float], name: object) -> None:
+def check_tissue_scan(t1: NDArray[Any], *, spacing: Sequence[float], name: object = "T1") -> None:
+    """Refuse a scan that `segment_tissue` would refuse at first sight.
+
+    Args:
+        t1: H W D.
+        spacing: size of a voxel along each axis, mm.
+        name: what errors call the scan.
+
+    Raises:
+        InputError: the scan is empty, constant or not finite, or is not skull-stripped.
+    """
     if t1.ndim != 3:
         raise ValueError(f"t1 has shape {t1.shape}, expected H W D.")
     if not np.isfinite(t1).all():

@@ -1,12 +1,10 @@
 """Label maps back on the grid of the image they were made from, and safely on disk."""
 
-import contextlib
 import gzip
 import json
-import os
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -16,7 +14,8 @@ from monai.transforms import MapTransform
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mtmed.errors import DISK_FULL, InputError
+from mtmed.errors import InputError
+from mtmed.files import atomic_file, require_writable_folder
 
 __all__ = [
     "SaveLabelMapd",
@@ -29,49 +28,6 @@ __all__ = [
 
 _NIFTI_SUFFIXES = (".nii.gz", ".nii")
 _TOLERANCE = 1e-3  # of a voxel: rounding of affines stored in single precision
-
-
-def require_writable_folder(folder: str | Path) -> Path:
-    """Make a folder if needed and try that a file can be written in it.
-
-    Raises:
-        InputError: if it cannot.
-    """
-    folder = Path(folder)
-    trial = folder / f".writable-{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        trial.write_bytes(b"")
-        trial.unlink()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(folder, f"cannot be written ({reason})", "choose another output_dir") from error
-    return folder
-
-
-@contextlib.contextmanager
-def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears under its name only when it is whole: temporary name, flushed, renamed.
-
-    Raises:
-        InputError: if it cannot be written, for example on a full disk; no fragment stays, an older file does.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        full = error.errno in DISK_FULL
-        problem = "no space left on the disk" if full else f"cannot be written ({error.strerror or error})"
-        raise InputError(path, problem, "free space or choose another output_dir, then run again") from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def resample_label_to(

@@ -29,7 +29,10 @@ RENAMED = {
     "multi_gpu.json": "multi_gpu_train.json",
 }
 # knobs of training whose value belongs to the weights; inference names what it takes from the settings
-SETTING_KEYS = ("variant", "modalities", "spacing", "window", "patch_size")
+SETTING_KEYS = (
+    *("variant", "modalities", "spacing", "window", "patch_size"),
+    *("brain_mask", "tissue", "tissue_modality", "tissue_table", "merged_lesions"),
+)
 # weights that a bundle uses beside its model.pt, taken over as they are
 BESIDE = ("rough.pt",)
 
@@ -40,7 +43,7 @@ def export_bundle(bundle: str | Path, *, checkpoint: str | Path, output: str | P
     ``configs/`` gets the metadata, ``train.json`` (or ``finetune.json`` under this name), ``inference.json``,
     ``evaluate.json``, ``multi_gpu_train.json`` (from ``multi_gpu.json``) and ``logging.conf``; ``models/model.pt`` the
     network's state alone, which is what `monai.bundle.load` and the zoo's checks read, while its definition and
-    settings stand in the configs; further weights that lie beside the checkpoint (a rough lesion network's) go there too.
+    settings stand in the configs; further weights beside the checkpoint (a rough lesion network) go there too.
     ``docs/`` and ``LICENSE`` are copied, and so is the package mtmed, which the configs import.
 
     Args:
@@ -129,7 +132,8 @@ def _config(config: dict[str, Any], definition: Mapping[str, Any], settings: Map
     }
     rebuilds = "loaded" in config
     if rebuilds:
-        fixed["settings"] = dict(settings)
+        # whose scans the network saw concerns the lab alone
+        fixed["settings"] = {key: value for key, value in settings.items() if key != "trained_on"}
         fixed |= {key: value for key, value in settings.items() if config.get(key) == f"$@settings['{key}']"}
         # as an expression: a dictionary with _target_ would be built
         literal = {"$mtmed.networks.network_definition(@network_def)": f"${dict(definition)!r}"}

@@ -100,3 +100,14 @@ class TestOneNetworkForAllLabels:
         both = Cohort((cohort.manifests[0], other))
         with pytest.raises(InputError, match=r"Other: names its labels .*tumour.*, but Toy .*organ"):
             check_data(both, output_dir=str(tmp_path), label_names={0: "background", 1: "organ"})
+
+
+def test_a_run_is_not_continued_on_other_cases(cohort: Cohort, tmp_path: Path) -> None:
+    check_data(cohort, output_dir=str(tmp_path))
+    (tmp_path / "checkpoint.pt").touch()
+    check_data(cohort, output_dir=str(tmp_path))
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    content["training"][1]["patient"] = "another"
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="not those that this run began with; .*--new true"):
+        check_data(load_cohort(tmp_path), output_dir=str(tmp_path))

@@ -1,6 +1,11 @@
 """A bundle config run in a process of its own."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +21,7 @@ def test_the_config_is_written_and_run(tmp_path):
         what="it",
     )
     assert target.is_file()
-    assert json.loads((tmp_path / "c.json").read_text())["imports"] == ["$import pathlib"]
+    assert json.loads((tmp_path / "c.json").read_text())["imports"][0] == "$import pathlib"
 
 
 def test_a_failure_names_what_failed(tmp_path):
@@ -37,3 +42,42 @@ def test_under_torchrun_the_process_is_a_world_of_its_own(monkeypatch):
 def test_without_torchrun_the_environment_stays(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert "MASTER_PORT" not in _environment()
+
+
+# starts a config that sleeps, tells its process id, and is killed
+CALLER = """
+import pathlib, sys
+from mtmed.bundle.process import run_config
+told = sys.argv[1]
+run = [f"$pathlib.Path({told!r}).write_text(str(os.getpid()))", "$time.sleep(600)"]
+imports = ["$import os", "$import pathlib", "$import time"]
+run_config({"imports": imports, "run": run}, pathlib.Path(told).with_name("c.json"), what="it")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_the_process_ends_with_its_caller(number, tmp_path):
+    told = tmp_path / "process"
+    caller = subprocess.Popen([sys.executable, "-c", CALLER, str(told)], stderr=subprocess.DEVNULL)
+    until(lambda: told.is_file() and told.read_text())
+    inner = int(told.read_text())
+    assert lives(inner)
+    caller.send_signal(number)
+    assert caller.wait(60) != 0
+    until(lambda: not lives(inner))
+
+
+def until(true, patience=60.0):
+    end = time.monotonic() + patience
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def lives(process):
+    """Whether a process is there and is no zombie that nobody waits for."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

@@ -8,6 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from ms_lesion_runs import MS_LESION, TINY_MS, rough_in_process, run_ms_lesion, write_brains
 from running import BUNDLE, run_in_process
 
 from mtmed.bundle.messages import mendable
@@ -107,6 +108,58 @@ def pretrained(options: Callable[..., dict[str, Any]], tmp_path_factory: pytest.
     """Folder of a finished pre-training run with all losses."""
     folder = tmp_path_factory.mktemp("pretrained") / "run"
     return run_in_process("pretrain", options("pretrain", output_dir=str(folder)))
+
+
+@pytest.fixture(scope="session")
+def brains(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders: ``data`` has five patients of two visits, the others what runs on them keep beside their own folder."""
+    folder = tmp_path_factory.mktemp("brains")
+    kept = {name: str(folder / name) for name in ("store", "tissue", "rough")}
+    return {"data": write_brains(folder / "data"), **kept}
+
+
+@pytest.fixture(scope="session")
+def ms_config() -> Callable[..., list[str]]:
+    """Paths of the MS bundle's configs."""
+    return lambda *names: [str(MS_LESION / f"{name}.json") for name in names]
+
+
+@pytest.fixture(scope="session")
+def ms_options(brains: dict[str, str]) -> Callable[..., dict[str, Any]]:
+    """Overrides that make a training of the MS bundle tiny."""
+
+    def make(variant: str, **more: Any) -> dict[str, Any]:
+        folders = {f"{name}_dir": brains[name] for name in ("store", "tissue", "rough")}
+        return {**TINY_MS, "dataset_dir": brains["data"], **folders, "variant": variant, **more}
+
+    return make
+
+
+@pytest.fixture
+def train_ms(ms_options: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., Path]:
+    """Train a variant with overlays and overrides; returns its folder."""
+
+    def start(variant: str, *overlays: str, **more: Any) -> Path:
+        given = ms_options(variant, **{"output_dir": str(tmp_path / variant), **more})
+        return run_ms_lesion("train", given, *overlays)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def trained_ms(
+    ms_options: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Folder of a finished training of a variant on fold 0, made once."""
+    folder, made = tmp_path_factory.mktemp("trained_ms"), {}
+
+    def of(variant: str) -> Path:
+        if variant not in made:
+            with rough_in_process():
+                made[variant] = run_ms_lesion("train", ms_options(variant, output_dir=str(folder / variant)))
+        return made[variant]
+
+    return of
 
 
 @pytest.fixture

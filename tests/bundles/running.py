@@ -14,12 +14,12 @@ __all__ = ["BUNDLE", "run_in_process"]
 BUNDLE = Path(__file__).parents[2] / "bundles" / "mixcl"
 
 
-def run_in_process(stage: str, given: Mapping[str, Any], *overlays: str) -> Path:
+def run_in_process(stage: str, given: Mapping[str, Any], *overlays: str, bundle: Path = BUNDLE) -> Path:
     """Run a bundle as the command line does, and take back what it changes in the process."""
     root, hook = logging.getLogger(), sys.excepthook
     handlers, level, state = list(root.handlers), root.level, torch.are_deterministic_algorithms_enabled()
     try:
-        files = [str(BUNDLE / f"{name}.json") if not name.endswith(".json") else name for name in (stage, *overlays)]
+        files = [str(bundle / f"{name}.json") if not name.endswith(".json") else name for name in (stage, *overlays)]
         run(config_file=files, **given)
     finally:
         for handler in set(root.handlers) - set(handlers):

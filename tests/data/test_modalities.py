@@ -84,3 +84,11 @@ def test_one_file_with_all_modalities_cannot_be_taken_apart() -> None:
     for names in (["FLAIR"], ["T1", "FLAIR"]):
         with pytest.raises(InputError, match=r"four/case0: has FLAIR, T1 in one file; write a file for each, or use"):
             select_modalities(both, names)
+
+
+def test_training_can_leave_out_test_cases_that_lack_a_modality() -> None:
+    chosen = select_modalities(
+        Cohort((manifest("one", ("FLAIR", "T1"), ("a", "b"), ("c", None)),)), ["FLAIR", "T1"], test_cases=False
+    )
+    assert [case.image for case in chosen.cases] == [("a", "b")]
+    assert chosen.manifests[0].test_cases == ()

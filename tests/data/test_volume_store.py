@@ -354,3 +354,28 @@ def test_the_patient_is_part_of_the_entry(tmp_path):
     case = make_case(tmp_path)
     assert store.key(case) != store.key(replace(case, group="another"))
     assert store.key(case) != store.key(replace(case, raters=(case.label,)))
+
+
+class _OnDevice:
+    not_in_fingerprint = ("device",)
+
+    def __init__(self, device, value):
+        self.device, self.value = device, value
+
+
+def test_where_a_transform_works_is_not_part_of_what_it_computes():
+    assert fingerprint(_OnDevice("cpu", 1)) == fingerprint(_OnDevice("cuda:1", 1))
+    assert fingerprint(_OnDevice("cpu", 1)) != fingerprint(_OnDevice("cpu", 2))
+
+
+def test_code_that_a_transform_calls_is_part_of_it(monkeypatch):
+    before = fingerprint(LoadVolumed(KEYS))
+    monkeypatch.setattr("mtmed.data.fingerprint._own_sources", lambda: "another version")
+    assert fingerprint(LoadVolumed(KEYS)) != before
+
+
+def test_maps_that_change_places_make_another_entry(tmp_path):
+    store, case = VolumeStore(tmp_path / "store", transforms=chain()), make_case(tmp_path)
+    first = replace(case, maps={"tissue": case.label, "brain_mask": case.image[0]})
+    second = replace(case, maps={"brain_mask": case.label, "tissue": case.image[0]})
+    assert store.key(first) != store.key(second)

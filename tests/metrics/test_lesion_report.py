@@ -239,3 +239,18 @@ def test_one_case_has_no_cohort_scores():
 def test_nothing_scored_is_refused(tmp_path):
     with pytest.raises(InputError, match="nothing to report"):
         write_lesion_report([], tmp_path)
+
+
+def test_an_image_on_another_grid_than_its_label_is_drawn(tmp_path):
+    cohort = _cohort(tmp_path)
+    image = nib.load(tmp_path / "0_flair.nii.gz")
+    mirrored = image.get_fdata()[::-1, :, :8].astype(np.float32)
+    nib.Nifti1Image(mirrored, image.affine @ _mirror(SHAPE[0])).to_filename(tmp_path / "0_flair.nii.gz")
+    _run(_report(cohort, tmp_path / "out"), evaluation_cases(cohort.cases), _first_rater(cohort))
+    assert len(list((tmp_path / "out" / "overlays").glob("Toy_c?.png"))) == 3
+
+
+def _mirror(side):
+    matrix = np.diag([-1.0, 1.0, 1.0, 1.0])
+    matrix[0, 3] = side - 1
+    return matrix

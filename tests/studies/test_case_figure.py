@@ -68,6 +68,15 @@ def test_zoom_takes_the_largest_among_equals_and_the_whole_image_if_nothing_is_t
     assert zoom_box(empty) == (0.0, 20.0, 0.0, 60.0)
 
 
+def test_zoom_stays_on_the_reference_if_an_arm_outlines_nearly_everything():
+    case = _case(spacing=(2.0, 2.0))
+    expected = zoom_box(case)
+    case.predictions["good"][:] = 1
+    assert zoom_box(case) == expected
+    case.reference[:] = 0
+    assert zoom_box(case) == (20.0, 140.0, 0.0, 120.0)
+
+
 def test_zoom_tells_touching_organs_apart():
     case = _case()
     for plane in (case.reference, *case.predictions.values()):

@@ -1,4 +1,4 @@
-"""The command as a user types it; the last tests run MONAI's own command in every job."""
+"""The command as a user types it."""
 
 import os
 import re
@@ -163,29 +163,48 @@ def goes_on(folder, err):
     return len(re.findall(r"^--- \d{4}-", log, re.MULTILINE)) == 2
 
 
-def test_a_stopped_study_goes_on_where_it_stopped(study_file, tmp_path, capsys):
-    """MONAI's command in every job: a shared one, one that is stopped amid its work, one that fails."""
+@pytest.fixture
+def fast_program(fast, monkeypatch):
+    """The command with fast jobs, in this process and as another one."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    script = (
+        "from fake_bundle import use_fast_jobs; from mtmed.cli import main; use_fast_jobs(); raise SystemExit(main())"
+    )
+    return [sys.executable, "-c", script]
+
+
+@pytest.fixture
+def monai_program():
+    """The command, with MONAI's own in every job."""
+    return [sys.executable, "-m", "mtmed.cli"]
+
+
+@pytest.mark.parametrize("program", ["fast_program", pytest.param("monai_program", marks=pytest.mark.slow)])
+def test_a_stopped_study_goes_on_where_it_stopped(request, study_file, tmp_path, capsys, program):
     folder, file = tmp_path / "out", study_file(REAL)
-    program = [sys.executable, "-m", "mtmed.cli"]
+    program = request.getfixturevalue(program)
     status, out, err = stop_amid_training(program, file, folder, signal.SIGTERM)
     assert status == 128 + signal.SIGTERM
     assert "stopped; the same command goes on from here" in err
     assert "0 of 2 runs have scores" in out
     assert main(["study", str(file), "--output", str(folder), "--workers", "2"]) == 1
+    assert goes_on(folder, capsys.readouterr().err)
+
+
+def test_monai_runs_every_job(study_file, tmp_path, capsys):
+    arms = {"scratch": {"pretrain": None}, "broken": {"pretrain": None, "train": {"fail": True}}}
+    file = study_file({"folds": [0], "arms": arms, "inputs": {"data": "d"}, "steps::pretrain::overrides": {}})
+    assert main(["study", str(file), "--output", str(tmp_path / "out"), "--workers", "2"]) == 1
     out, err = capsys.readouterr()
-    assert goes_on(folder, err)
     assert re.search(r"failed train-broken-\S+: the loss is not finite \(log: ", err)
     assert "1 of 2 runs have scores" in out
     assert "failed: broken, 100 %, fold 0, seed 0" in out
 
 
-@pytest.mark.usefixtures("fast")
-def test_a_killed_study_goes_on_when_its_processes_have_ended(study_file, tmp_path, capsys, monkeypatch):
+def test_a_killed_study_goes_on_when_its_processes_have_ended(study_file, tmp_path, capsys, monkeypatch, fast_program):
     monkeypatch.setattr("mtmed.studies.execution._LOCKED_SECONDS", 0.1)
     folder, file = tmp_path / "out", study_file(REAL)
-    script = "import sys; from fake_bundle import use_fast_jobs; from mtmed.cli import main; use_fast_jobs(); main()"
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    status, _, _ = stop_amid_training([sys.executable, "-c", script], file, folder, signal.SIGKILL)
+    status, _, _ = stop_amid_training(fast_program, file, folder, signal.SIGKILL)
     assert status == -signal.SIGKILL
     killer = threading.Timer(1.0, end_the_orphan, [folder])
     killer.start()

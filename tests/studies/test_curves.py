@@ -81,3 +81,9 @@ def test_single_spikes_do_not_set_the_scale_and_long_curves_are_thinned():
     assert panel.get_ylim()[1] < 1.2
     assert max(len(line.get_xdata()) for line in panel.lines) <= 400
     assert panel.lines[0].get_xdata()[-1] == 5000
+
+
+def test_a_single_value_is_a_dot():
+    figure = curve_figure({"a": [_curve([3, 2])]}, {"a": [_curve([0.5], first=2)]}, title="")
+    assert {line.get_marker() for line in figure.axes[0].lines} == {""}
+    assert {line.get_marker() for line in figure.axes[1].lines} == {"o"}

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from mtmed.errors import InputError
 from mtmed.studies.execution import execute
 from mtmed.studies.progress import StudyProgress, seconds_left
 from mtmed.studies.study_folder import DONE, StudyFolder
@@ -204,3 +205,19 @@ def test_progress_is_a_bar_on_a_terminal(plan, tmp_path, capsys, monkeypatch):
     assert " 11%|" in text
     assert "1 of 9 jobs finished" in text
     assert "started" not in text
+
+
+def test_a_config_that_changes_while_the_study_runs_ends_it(run, plan, tmp_path):
+    planned = plan()
+    launcher = FakeLauncher(planned)
+    config = tmp_path / "bundle" / "evaluate.json"
+
+    def change():
+        if launcher.started:
+            config.write_text(config.read_text().replace('"folds": 5', '"folds": 4'))
+        return False
+
+    with pytest.raises(InputError, match=r"evaluate\.json: changed while the study ran; restore it"):
+        run(planned, launcher, stopped=change)
+    assert {planned.jobs[key].step for key in launcher.started} == {"train"}
+    assert launcher.jobs[-1].left < 0 or launcher.jobs[-1].calls == ["terminate", "wait"]

@@ -130,3 +130,13 @@ def test_apply_to_works_in_place_and_calling_does_not():
 def test_unusable_arguments_are_named(make, culprit):
     with pytest.raises(InputError, match=f"^{culprit}"):
         make()
+
+
+def test_noise_leaves_missing_modalities_empty_if_asked_to():
+    image = torch.ones(2, 3, 4, 4, 4)
+    image[:, 1] = 0
+    noisy = GaussianNoise(probability=1.0, std_range=[0.1, 0.2], skip_empty=True)(image, positions=[0, 1], **RUN)
+    plain = GaussianNoise(probability=1.0, std_range=[0.1, 0.2])(image, positions=[0, 1], **RUN)
+    assert (noisy[:, 1] == 0).all()
+    assert torch.equal(noisy[:, [0, 2]], plain[:, [0, 2]])
+    assert (plain[:, 1] != 0).any()

@@ -78,9 +78,9 @@ def settings() -> dict[str, Any]:
     return copy.deepcopy(SETTINGS)
 
 
-@pytest.fixture
-def source_bundle() -> Path:
-    return REPOSITORY / "bundles" / "mixcl"
+@pytest.fixture(params=["mixcl", "ms_lesion"])
+def source_bundle(request: pytest.FixtureRequest) -> Path:
+    return REPOSITORY / "bundles" / request.param
 
 
 @pytest.fixture(scope="session")

@@ -117,8 +117,24 @@ def test_failure_leaves_nothing_behind(small_bundle: Path, small_checkpoint: Pat
 
 
 def test_folder_that_is_no_bundle_is_named(small_checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"finetune\.json: no such file; pass the folder of a bundle"):
+    with pytest.raises(InputError, match=r"inference\.json: no such file; pass the folder of a bundle"):
         export_bundle(tmp_path, checkpoint=small_checkpoint, output=tmp_path / "dist")
+
+
+def test_bundle_without_a_training_is_named(small_bundle: Path, small_checkpoint: Path, tmp_path: Path) -> None:
+    (small_bundle / "finetune.json").unlink()
+    with pytest.raises(InputError, match=r"small: has neither finetune\.json nor train\.json"):
+        export_bundle(small_bundle, checkpoint=small_checkpoint, output=tmp_path / "dist")
+
+
+def test_weights_that_lie_beside_the_checkpoint_go_along(
+    small_bundle: Path, small_checkpoint: Path, tmp_path: Path
+) -> None:
+    for name in ("model.pt", "rough.pt", "checkpoint.pt"):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / name).write_bytes(small_checkpoint.read_bytes())
+    folder = export_bundle(small_bundle, checkpoint=tmp_path / "run" / "model.pt", output=tmp_path / "dist")
+    assert {file.name for file in (folder / "models").iterdir()} == {"model.pt", "rough.pt"}
 
 
 def test_encoder_alone_is_refused(

@@ -1,0 +1,40 @@
+"""A network is not scored on patients that it was trained on."""
+
+import pytest
+
+from mtmed.bundle import patient_digests, refuse_seen_patients
+from mtmed.data import Case
+from mtmed.errors import InputError
+
+
+def case(patient, visit=None, dataset="a"):
+    return Case(f"{patient}-{visit}", ("image",), "label", patient, dataset, visit)
+
+
+SETTINGS = {"trained_on": patient_digests([case("anna", "1"), case("anna", "2"), case("bo", "1")])}
+
+
+def test_other_patients_pass():
+    assert len(SETTINGS["trained_on"]) == 2
+    assert refuse_seen_patients([case("cy"), case("anna", dataset="b")], SETTINGS, key="patient", allowed=False) is None
+
+
+def test_a_patient_of_the_training_is_refused_at_any_visit():
+    with pytest.raises(InputError, match="a/anna-3: 1 of 2 cases are of patients .*--fold.*--allow_seen true"):
+        refuse_seen_patients([case("cy"), case("anna", "3")], SETTINGS, key="patient", allowed=False)
+
+
+def test_it_can_be_allowed_and_nothing_is_known_of_older_files():
+    assert refuse_seen_patients([case("anna")], SETTINGS, key="patient", allowed=True) is None
+    assert refuse_seen_patients([case("anna")], {}, key="patient", allowed=False) is None
+
+
+def test_another_day_of_a_patient_passes_where_days_are_split():
+    settings = {"trained_on": patient_digests([case("anna", "1")], key="patient_day")}
+    assert refuse_seen_patients([case("anna", "2")], settings, key="patient_day", allowed=False) is None
+    with pytest.raises(InputError, match="a/anna-1"):
+        refuse_seen_patients([case("anna", "1")], settings, key="patient_day", allowed=False)
+
+
+def test_names_cannot_be_read_from_the_digests():
+    assert not any("anna" in digest or "bo" in digest for digest in SETTINGS["trained_on"])
