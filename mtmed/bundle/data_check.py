@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def _fingerprint(cohort: Cohort, other_grids: OtherGrids) -> str:
-    """Hash of what the check depends on: cases and patients, paths, sizes and times of all files, labels, modalities."""
+    """Hash of what the check depends on: cases and patients, paths, sizes and times of files, labels, modalities."""
     digest = hashlib.blake2b(other_grids.encode(), digest_size=16)
     for manifest in cohort.manifests:
         digest.update(repr(manifest.modalities).encode())

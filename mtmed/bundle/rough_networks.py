@@ -55,8 +55,8 @@ def rough_networks(
         output_dir: folder of the run.
 
     Returns:
-        Checkpoint of each patient, and under ``""`` that of all others, for `mtmed.inferers.RoughLesionsd`; empty for
-        ``none``.
+        Checkpoint of each training case by its key, and under ``""`` that of all others, for
+        `mtmed.inferers.RoughLesionsd`; empty for ``none``.
 
     Raises:
         InputError: for an unknown choice, too few patients, or a training that fails.
@@ -65,7 +65,7 @@ def rough_networks(
         raise InputError("merged_lesions", f"is {lesions!r}", f"choose one of {', '.join(MERGED_LESIONS)}")
     if lesions == "none":
         return {}
-    patients = sorted({case.group for case in cases})
+    patients = sorted({_patient(case) for case in cases})
     parts: list[list[str]] = [[]]
     if lesions == "out_of_fold":
         if folds < 2:
@@ -79,13 +79,13 @@ def rough_networks(
     checkpoints: dict[str, str] = {}
     for number, held_out in enumerate(parts, 1):
         name = f"rough lesion network {number} of {len(parts)}"
-        kept = [case for case in cases if case.group not in held_out]
+        kept = [case for case in cases if _patient(case) not in held_out]
         path = _train({**config, **overrides}, held_out, kept, Path(folder), name)
         if not held_out:
             checkpoints[""] = path
-        checkpoints |= dict.fromkeys(held_out, path)
+        checkpoints |= {case.key: path for case in cases if _patient(case) in held_out}
     if lesions == "ground_truth":
-        checkpoints |= dict.fromkeys(patients, GROUND_TRUTH)
+        checkpoints |= {case.key: GROUND_TRUTH for case in cases}
     if rank() == 0:
         keep_rough_network(checkpoints[""], output_dir)
     return checkpoints
@@ -103,14 +103,18 @@ def _train(config: dict[str, Any], held_out: list[str], cases: Sequence[Case], f
     """Train one network, unless that has been done; returns its weights file."""
     config = {**config, "held_out_patients": held_out}
     # the manifest may have changed behind its path, and with it who is in which fold
-    files = [[case.key, case.group, *map(_file_identity, case.files)] for case in cases]
+    files = [
+        [case.key, case.group, [path is None for path in case.image], len(case.labels), list(case.maps)]
+        + [_file_identity(path) for path in case.files]
+        for case in cases
+    ]
     identity = json.dumps({**run_identity(config), "epochs": config["epochs"], "files": files}, sort_keys=True)
     output_dir = folder / hashlib.blake2b(identity.encode(), digest_size=6).hexdigest()
     weights = output_dir / "last.pt"
     if rank() == 0:
         output_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(output_dir / ".lock"):
-            if (output_dir / "finished").is_file():
+            if (output_dir / "finished").is_file() and weights.is_file():
                 logger.info("%s: found in %s", name.capitalize(), output_dir)
             else:
                 without = f" without {', '.join(held_out)}" if held_out else " on all training cases"
@@ -122,6 +126,11 @@ def _train(config: dict[str, Any], held_out: list[str], cases: Sequence[Case], f
                 (output_dir / "finished").touch()
     barrier()
     return str(weights)
+
+
+def _patient(case: Case) -> str:
+    """A patient's name that is unique over data sets, as a config's ``held_out_patients`` has it."""
+    return f"{case.dataset}/{case.group}"
 
 
 def _file_identity(path: str) -> list[Any]:

@@ -23,7 +23,7 @@ def check_tissue_input(
     *,
     tissue: str,
     channel: int,
-    table: str | Mapping[int | str, int | str],
+    table: str | Mapping[int | str, int | str] | None,
     masked: bool,
     output_dir: str | Path,
 ) -> None:

@@ -26,9 +26,9 @@ _WORKING = ("transforms", "inferers", "networks")  # packages of mtmed that prep
 def fingerprint(value: object) -> str:
     """Describe a transform by its class, that class's source or version, and its attributes, recursively.
 
-    For a class of mtmed the sources of its packages ``transforms``, ``inferers`` and ``networks`` count too, since a class
-    calls others. Attributes that a class names in ``not_in_fingerprint`` are left out: what says where it works and not
-    what it computes.
+    For a class of mtmed the sources of its packages ``transforms``, ``inferers`` and ``networks`` count too, since a
+    class calls others. Attributes that a class names in ``not_in_fingerprint`` are left out: what says where it works
+    and not what it computes.
 
     Args:
         value: a transform, or a list of them.

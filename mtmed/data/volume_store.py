@@ -57,7 +57,8 @@ class VolumeStore:
         folder: where the entries are kept; may be shared by processes and cohorts.
         transforms: MONAI dictionary transforms on the keys ``image`` and ``label``, beginning with the one that loads
             (`mtmed.transforms.LoadVolumed`). They are given the case's paths under ``image``, ``label`` (a list, if
-            several raters drew one) and the names of its maps, and its key under ``case``. Random transforms are refused.
+            several raters drew one) and the names of its maps, and its key under ``case``. Random transforms are
+            refused.
         distance: unit in which `mtmed.data.distance.boundary_distance` of the label is kept too; None leaves it out.
         maps: names of further integer maps that the transforms give (1, H, W, D) and that crops shall have, for
             example ``("tissue",)``.
@@ -189,7 +190,7 @@ class VolumeStore:
 
     def _transform(self, case: Case) -> tuple[torch.Tensor, dict[str, NDArray[Any]], NDArray[np.float64]]:
         data: dict[Any, Any] = {"image": case.image[0] if len(case.image) == 1 else list(case.image), **case.maps}
-        data |= {"case": case.key, "patient": case.group}
+        data["case"] = case.key
         if case.label:
             data["label"] = list(case.labels) if case.raters else case.label
         loaded = False
@@ -199,7 +200,7 @@ class VolumeStore:
                 transform.allow_missing_keys = True
             try:
                 data = transform(data)
-            except MemoryError as error:
+            except (MemoryError, torch.OutOfMemoryError) as error:
                 raise InputError(case.images[0], "does not fit into memory", "use fewer workers") from error
             except Exception as error:
                 known = _input_error(error)

@@ -1,7 +1,9 @@
 """Lesions of a first, rough network, which correct the tissue maps that a second network learns with."""
 
+import contextlib
 import functools
-from collections.abc import Hashable, Mapping
+import threading
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,31 +26,36 @@ class RoughLesionsd(Transform):
     """Predict lesions with a trained network, as a step of the preprocessing.
 
     A tissue segmentation takes lesions for grey matter; the paper (Abolvardi et al. 2020, section VII) therefore finds
-    them roughly first. So that training sees maps as inference makes them, each patient can have a network of its own,
-    one that was not trained on this patient.
+    them roughly first. So that training sees maps as inference makes them, each case can have a network of its own, one
+    that was not trained on its patient.
 
     Args:
-        checkpoints: weights file (or `GROUND_TRUTH`) of each patient, and under ``""`` that of all others.
+        checkpoints: weights file (or `GROUND_TRUTH`) of each case by its key, and under ``""`` that of all others.
         modalities: names of the image's channels, which must be those the networks were trained with.
+        spacing: of the image, mm, likewise.
         image_key: entry with the preprocessed image, (C, H, W, D), 0 outside the brain.
         lesion_key: entry that is added, (1, H, W, D) uint8, 0 where all modalities are 0.
         device: where the network runs; in a data loader's workers it is the CPU.
 
     Raises:
-        InputError: if a file is not a network, or takes other modalities.
+        InputError: if a file is not a network of lesions alone, or takes other modalities or another spacing.
     """
+
+    not_in_fingerprint = ("device",)
 
     def __init__(
         self,
         *,
         checkpoints: Mapping[str, str],
-        modalities: list[str],
+        modalities: Sequence[str],
+        spacing: Sequence[float],
         image_key: str = "image",
         lesion_key: str = "rough_lesion",
         device: str | torch.device = "cpu",
     ) -> None:
         self.checkpoints = dict(checkpoints)
         self.modalities = list(modalities)
+        self.spacing = [float(length) for length in spacing]
         self.image_key = image_key
         self.lesion_key = lesion_key
         self.device = str(device)
@@ -60,14 +67,16 @@ class RoughLesionsd(Transform):
                 raise InputError(path, "no such file; it holds the rough lesion network", remedy)
         self.digests = {path: sha256_of(path) for path in files}
         for path, digest in self.digests.items():
-            found = _rough_network(path, digest, "cpu")[1].get("modalities")
-            if found != self.modalities:
-                problem = f"was trained with the modalities {found}, these are {self.modalities}"
-                raise InputError(path, problem, "pass --modalities, or the checkpoint that belongs to them")
+            settings = _rough_network(path, digest, "cpu")[1]
+            wanted = {"variant": "single", "modalities": self.modalities, "spacing": self.spacing}
+            for key, value in wanted.items():
+                if settings.get(key) != value:
+                    problem = f"was trained with {key} {settings.get(key)}, wanted is {value}"
+                    raise InputError(path, problem, "pass the rough.pt that belongs to model.pt and its settings")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Add the lesions of one case; ``data["patient"]`` says whose it is, if it is there."""
-        path = self.checkpoints.get(str(data.get("patient", "")), self.checkpoints[""])
+        """Add the lesions of one case; ``data["case"]`` is its key, if it is there."""
+        path = self.checkpoints.get(str(data.get("case", "")), self.checkpoints[""])
         result = dict(data)
         if path == GROUND_TRUTH:
             result[self.lesion_key] = (data["label"] > 0).to(torch.uint8)
@@ -77,10 +86,15 @@ class RoughLesionsd(Transform):
         network, settings = _rough_network(path, self.digests[path], device)
         inferer = StreamingArgmaxInferer(roi_size=settings["patch_size"], sw_batch_size=4, foreground="nonzero")
         image = data[self.image_key]
-        lesions = inferer(image[None].to(device), network)[0].cpu()
+        # a volume store prepares several cases at once, for which a GPU's memory may be too small
+        with _GPU if torch.device(device).type == "cuda" else contextlib.nullcontext():
+            lesions = inferer(image[None].to(device), network)[0].cpu()
         # what is merged into the tissue map must not make tissue of the outside
         result[self.lesion_key] = lesions * (image != 0).any(0).cpu()
         return result
+
+
+_GPU = threading.Lock()
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,6 +1,6 @@
 """How the columns of ``scores.csv`` are called in tables."""
 
-__all__ = ["LESION_METRICS", "METRIC_NAMES", "ORGAN_METRICS"]
+__all__ = ["LESION_METRICS", "LOWER_IS_BETTER", "METRIC_NAMES", "ORGAN_METRICS"]
 
 ORGAN_METRICS: dict[str, str] = {"dice": "Dice", "hd95": "HD95 (mm)", "surface_dice": "surface Dice"}
 """Fields of `mtmed.metrics.OrganScore` that are averaged, in the order of the table."""
@@ -20,3 +20,6 @@ LESION_METRICS: dict[str, str] = {
 
 METRIC_NAMES: dict[str, str] = ORGAN_METRICS | LESION_METRICS
 """All of them."""
+
+LOWER_IS_BETTER = frozenset({"hd95", "lesion_wise_false_positive_rate", "false_positive_ml", "volume_difference"})
+"""Errors; of all other metrics more is better."""

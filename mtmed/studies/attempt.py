@@ -1,5 +1,6 @@
 """One attempt at a job: a process with its log, its lock and, at the end, its marker."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -7,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import IO, Any
 
 from mtmed.errors import InputError
 from mtmed.files import atomic_file
-from mtmed.studies.study_folder import DONE, FAILED, LOG, is_finished
+from mtmed.studies.study_folder import COMMAND, DONE, FAILED, LOG, RUN, attempt_of, is_finished, is_outdated
 
 __all__ = ["Attempt", "NothingToDo", "start_attempt"]
 
@@ -22,17 +24,19 @@ _GRACE = 15.0  # seconds between the polite and the hard end
 
 
 def start_attempt(
-    folder: Path, command: Sequence[str], environment: Mapping[str, str]
+    folder: Path, command: Sequence[str], environment: Mapping[str, str], needs: Sequence[Path] = ()
 ) -> "Attempt | NothingToDo | None":
     """Start a job's process; its output is appended to the log.
 
     The job is locked. The process inherits the lock, so that one that outlives its study still keeps others off its
-    folder.
+    folder. What an earlier attempt has made from outdated output of other jobs is set aside, so that a training does
+    not go on with it.
 
     Args:
         folder: folder of the job.
         command: words of the command.
         environment: variables of the process beside those of this one.
+        needs: folders of the jobs whose output it reads.
 
     Returns:
         The attempt, which has ended already if the job is finished; None if another process has the job's lock.
@@ -48,14 +52,22 @@ def start_attempt(
         except BlockingIOError:
             os.close(lock)
             return None
-        if is_finished(folder):
+        if is_finished(folder, needs):
             os.close(lock)
             return NothingToDo()
+        if is_outdated(folder, needs) and (folder / RUN).is_dir():
+            (folder / RUN).rename(folder / f"outdated-{attempt_of(folder)}")
         log = open(folder / LOG, "ab")  # noqa: SIM115
     except OSError as error:
         raise InputError(folder, f"cannot be written ({error.strerror or error})", "choose another --output") from None
-    with atomic_file(folder / "command.json") as file:
-        file.write((json.dumps({"command": list(command), "shell": shlex.join(command)}, indent=4) + "\n").encode())
+    content = {
+        "command": list(command),
+        "shell": shlex.join(command),
+        "attempt": uuid.uuid4().hex,
+        "needs": {needed.name: attempt_of(needed) for needed in needs},
+    }
+    with atomic_file(folder / COMMAND) as file:
+        file.write((json.dumps(content, indent=4) + "\n").encode())
     for marker in (DONE, FAILED):
         (folder / marker).unlink(missing_ok=True)
     return Attempt(folder, command, {**os.environ, **environment}, log=log, lock=lock)
@@ -124,6 +136,9 @@ class Attempt:
         except subprocess.TimeoutExpired:
             self._signal(signal.SIGKILL)
             self._process.wait()
+        # children that outlive it would hold the lock
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._close()
 
     def _signal(self, number: int) -> None:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from mtmed.metrics.case_report import read_reference
 from mtmed.studies.case_figure import CaseRow
 from mtmed.studies.results import CaseFiles
-from mtmed.transforms.reading import check_same_grid, read_volume
+from mtmed.transforms.reading import read_volume
+from mtmed.transforms.resampling import first_channel_on_grid
 from mtmed.transforms.writing import resample_label_to
 
 __all__ = ["case_row"]
@@ -23,8 +24,8 @@ def case_row(
 ) -> CaseRow:
     """Read the axial slice with most of the reference; of the predictions, if the reference is empty.
 
-    Predictions on another grid are brought to the reference's; image, reference and one prediction are in memory at a
-    time.
+    Image and predictions on another grid are brought to the reference's; image, reference and one prediction are in
+    memory at a time.
 
     Args:
         files: files of the case in each arm; image and reference are the first arm's.
@@ -33,13 +34,12 @@ def case_row(
         dice: Dice of each arm, in words.
 
     Raises:
-        InputError: if a file cannot be read, or image and reference differ in shape.
+        InputError: if a file cannot be read, or image and reference lie apart.
     """
     first = next(iter(files.values()))
     volume = read_reference(str(first.reference))
     affine, shape = volume.affine, volume.data.shape
-    pictured = read_volume(first.image)
-    check_same_grid(volume, pictured, same_affine=False)
+    pictured = first_channel_on_grid(read_volume(first.image), volume)
     reference = _numbered(_in_ras(volume.data, affine), first.organs, organs, 1)
     counts = (reference > 0).sum(axis=(0, 1))
     if not counts.any():
@@ -49,8 +49,7 @@ def case_row(
     cut = int(np.argmax(counts)) if counts.any() else reference.shape[2] // 2
     plane = reference[:, :, cut].copy()
     predictions = {arm: _prediction(one, affine, shape, organs)[:, :, cut].copy() for arm, one in files.items()}
-    voxels = pictured.data[..., 0] if pictured.data.ndim == 4 else pictured.data
-    image = np.array(_in_ras(voxels, affine)[:, :, cut], np.float32)
+    image = np.array(_in_ras(pictured, affine)[:, :, cut], np.float32)
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     axes = [int(axis) for axis in _orientation(affine)[:, 0]]
     spacing = (float(lengths[axes.index(0)]), float(lengths[axes.index(1)]))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mtmed.errors import InputError
 from mtmed.files import atomic_file
 from mtmed.studies.attempt import Attempt, NothingToDo, start_attempt
-from mtmed.studies.study_folder import DONE, FAILED, StudyFolder
+from mtmed.studies.study_folder import FAILED, StudyFolder, is_finished
 
 if TYPE_CHECKING:
     from submitit import Job
@@ -58,7 +58,8 @@ class ClusterLauncher:
         folder = self.folder.job_folder(key)
         (folder / FAILED).unlink(missing_ok=True)
         self._executor.update_parameters(name=self.folder.plan.jobs[key].step)
-        return ClusterJob(self._executor.submit(_Work(folder, self.folder.command(key))), folder)
+        needs = self.folder.needed_folders(key)
+        return ClusterJob(self._executor.submit(_Work(folder, self.folder.command(key), needs)), folder, needs)
 
 
 class ClusterJob:
@@ -67,19 +68,22 @@ class ClusterJob:
     Args:
         job: submitit's handle.
         folder: folder of the study's job.
+        needs: folders of the jobs that it needs.
     """
 
-    def __init__(self, job: "Job[int]", folder: Path) -> None:
-        self.job, self.folder = job, folder
+    def __init__(self, job: "Job[int]", folder: Path, needs: Sequence[Path] = ()) -> None:
+        self.job, self.folder, self.needs = job, folder, needs
 
     def poll(self) -> int | None:
-        """Exit status, None while the job waits or runs. A job that the scheduler ended has failed."""
+        """Exit status, None while it waits or runs. What the scheduler ended has failed, unless it was finished."""
         if not self.job.done():
             return None
         error = self.job.exception()
         if error is None:
             return int(self.job.result())
-        if not (self.folder / DONE).is_file() and not (self.folder / FAILED).is_file():
+        if is_finished(self.folder, self.needs):
+            return 0
+        if not (self.folder / FAILED).is_file():
             lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             reason = f"{lines[0].strip()} (see {self.job.paths.stderr})"
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -98,12 +102,12 @@ class ClusterJob:
 class _Work:
     """What runs on the cluster's machine: the job's process, watched."""
 
-    def __init__(self, folder: Path, command: Sequence[str]) -> None:
-        self.folder, self.command = folder, list(command)
+    def __init__(self, folder: Path, command: Sequence[str], needs: Sequence[Path] = ()) -> None:
+        self.folder, self.command, self.needs = folder, list(command), list(needs)
         self._attempt: Attempt | NothingToDo | None = None
 
     def __call__(self) -> int:
-        while (attempt := start_attempt(self.folder, self.command, {})) is None:
+        while (attempt := start_attempt(self.folder, self.command, {}, self.needs)) is None:
             time.sleep(5)
         self._attempt = attempt
         while (status := attempt.poll()) is None:
@@ -117,4 +121,4 @@ class _Work:
         if self._attempt is not None:
             self._attempt.terminate()
             self._attempt.wait_ended()
-        return DelayedSubmission(_Work(self.folder, self.command))
+        return DelayedSubmission(_Work(self.folder, self.command, self.needs))

@@ -56,16 +56,26 @@ def run(arguments: argparse.Namespace) -> int:
     name = "-".join(Path(file).stem for file in arguments.file)
     folder = StudyFolder(arguments.output or Path("runs") / name, plan)
     if arguments.dry_run:
-        _list_jobs(folder)
+        try:
+            _list_jobs(folder)
+            sys.stdout.flush()
+        except BrokenPipeError:  # as in "| head"; what Python still has to flush goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
-    from mtmed.studies.collect import write_run_list
-    from mtmed.studies.record import RECORD, keep_record
+    from mtmed.studies.collect import collect_results, write_run_list
+    from mtmed.studies.record import RECORD, changed_configs, keep_record
 
     if arguments.report_only and not (folder.path / RECORD).is_file():
         raise InputError(folder.path, "holds no study", "run it first, or name its folder with --output")
-    keep_record(plan, folder.path)
-    status = 0 if arguments.report_only else _execute(folder, arguments.workers, parameters)
+    if arguments.report_only:
+        for step in changed_configs(plan, folder.path):
+            line = f"the config of {step} has changed since the study ran; the report is on the study as it ran"
+            print(line, file=sys.stderr)
+        status = int(any(result.state == "failed" for result in collect_results(folder)))
+    else:
+        keep_record(plan, folder.path)
+        status = _execute(folder, arguments.workers, parameters)
     write_run_list(folder)
     print(_report(folder))
     return status

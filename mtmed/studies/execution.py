@@ -8,7 +8,7 @@ from mtmed.studies.launcher import Launcher, RunningJob
 from mtmed.studies.plan import Plan
 from mtmed.studies.study_folder import StudyFolder
 
-__all__ = ["Observer", "Outcome", "execute"]
+__all__ = ["Observer", "Outcome", "execute", "jobs_to_run"]
 
 Outcome = Literal["finished", "failed", "blocked"]
 
@@ -31,6 +31,22 @@ class Observer(Protocol):
         """Time has passed; the running jobs and for how many seconds they have run."""
 
 
+def jobs_to_run(plan: Plan, folder: StudyFolder) -> set[str]:
+    """Jobs that are not finished, but for those that only finished jobs need; and what comes after one that runs.
+
+    A training whose folder was removed to save space is not run again while its scores are there.
+    """
+    open_jobs = {key for key in plan.jobs if folder.state(key) != "finished"}
+    needed = {other for job in plan.jobs.values() for other in job.needs.values()}
+    found = open_jobs - needed
+    while True:
+        before = {other for key in found for other in plan.jobs[key].needs.values()} & open_jobs
+        after = {key for key, job in plan.jobs.items() if found & set(job.needs.values())}
+        if before | after <= found:
+            return found
+        found |= before | after
+
+
 def execute(
     plan: Plan,
     folder: StudyFolder,
@@ -40,7 +56,7 @@ def execute(
     stopped: Callable[[], bool] = lambda: False,
     poll_seconds: float = 0.2,
 ) -> dict[str, Outcome]:
-    """Run all jobs that are not finished.
+    """Run the jobs that `jobs_to_run` names.
 
     A failed job does not stop the others; those that need it are blocked. When this function ends early, because it is
     stopped or by an exception, all running jobs are ended first; they are not marked, and the next call goes on with
@@ -74,7 +90,7 @@ class _Execution:
 
     def __init__(self, plan: Plan, folder: StudyFolder, launcher: Launcher, observer: Observer) -> None:
         self.plan, self.launcher, self.observer = plan, launcher, observer
-        self.outcomes: dict[str, Outcome] = {key: "finished" for key in plan.jobs if folder.state(key) == "finished"}
+        self.outcomes: dict[str, Outcome] = dict.fromkeys(plan.jobs.keys() - jobs_to_run(plan, folder), "finished")
         self._waiting = [key for key in plan.jobs if key not in self.outcomes]
         self._running: dict[str, RunningJob] = {}
         self._since: dict[str, float] = {}

@@ -55,7 +55,9 @@ class LocalLauncher:
     def start(self, key: str) -> RunningJob | None:
         """Start a job in the first free place."""
         place = next(index for index, job in enumerate(self._places) if job is None or job.poll() is not None)
-        job = start_attempt(self.folder.job_folder(key), self.folder.command(key), self._environment(place))
+        folder = self.folder
+        needs = folder.needed_folders(key)
+        job = start_attempt(folder.job_folder(key), folder.command(key), self._environment(place), needs)
         self._places[place] = job
         return job
 

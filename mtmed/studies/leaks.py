@@ -1,6 +1,6 @@
 """No run may learn from the cases that it is scored on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ def check_leaks(
 ) -> None:
     """Look at every step that the scored step depends on and that reads the same ``dataset_dir``.
 
-    Such a step must vary with the fold if and only if the scored step does, and divide the data as that one does; or
-    say in ``shared_by_folds`` why it may read all cases, for example because it uses no labels. Data sets are the same
-    if their values are equal or one folder lies in the other; copies of a data set are not recognised.
+    Such a step must vary with the fold if and only if the scored step does, divide the data as that one does and take
+    the same fraction of the labels; or say in ``shared_by_folds`` why it may read all cases, for example because it
+    uses no labels. Data sets are the same if their values are equal or one folder lies in the other; copies of a data
+    set are not recognised.
 
     Raises:
         InputError: naming the step.
@@ -42,7 +43,9 @@ def check_leaks(
             has_fold = varies or configs[name].has("fold")
             if (by_fold and not varies) or not has_fold:
                 problem = f"in arm {arm!r}, reads the data that {scored} validates, the same cases for all folds"
-                remedy = "add 'fold' to its vary, give it other data, or say in its 'shared_by_folds' why it may"
+                remedy = "give it other data, or say in its 'shared_by_folds' why it may"
+                if configs[name].has("fold"):
+                    remedy = f"add 'fold' to its vary, {remedy}"
                 raise InputError(culprit, problem, remedy)
             if varies and not by_fold:
                 problem = f"varies with the fold and {scored} does not: it would train on validated cases"
@@ -50,11 +53,23 @@ def check_leaks(
             if "none" in (study.folds if varies else [value(name, "fold")]):
                 problem = f"in arm {arm!r}, trains with fold 'none' on all cases, those that {scored} scores among them"
                 raise InputError(culprit, problem, "take that fold out, or score other data")
+            if configs[name].has("fraction") and configs[scored].has("fraction"):
+                one, other = (
+                    study.fractions if "fraction" in study.steps[step].vary else (value(step, "fraction"),)
+                    for step in (name, scored)
+                )
+                if tuple(one) != tuple(other):
+                    problem = f"in arm {arm!r}, has fraction {_listed(one)} and {scored} has {_listed(other)}"
+                    raise InputError(culprit, problem, "let both vary with the fraction, or make them equal")
             for key in _SPLIT_KEYS if varies else ("fold", *_SPLIT_KEYS):
                 one, other = value(name, key), value(scored, key)
                 if configs[name].has(key) and configs[scored].has(key) and one != other:
                     problem = f"in arm {arm!r}, has {key} {one!r} and {scored} has {other!r}"
                     raise InputError(culprit, f"{problem}: it would train on validated cases", "make them equal")
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ", ".join(map(str, values))
 
 
 def _upstream(step: str, steps: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -73,7 +88,7 @@ def _overlap(one: Any, other: Any) -> bool:
                 return True
             if any(not isinstance(item, str) or item.startswith(("$", "@")) for item in (first, second)):
                 continue
-            paths = Path(first).resolve(), Path(second).resolve()
+            paths = [Path(item).expanduser().resolve() for item in (first, second)]
             if paths[0].is_relative_to(paths[1]) or paths[1].is_relative_to(paths[0]):
                 return True
     return False

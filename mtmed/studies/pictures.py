@@ -2,14 +2,15 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from mtmed.files import atomic_file
-from mtmed.studies.case_figure import case_figure
+from mtmed.studies.case_figure import CaseRow, case_figure
 from mtmed.studies.case_slice import case_row
 from mtmed.studies.curves import curve_figure, read_loss, read_validation_dice
 from mtmed.studies.results import CaseFiles, Result, read_case_files, read_scores, score_columns
@@ -21,14 +22,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that was written.
+    """A picture that was written, or why it was not.
 
     Attributes:
-        path: the PNG.
-        caption: what it shows.
+        path: the PNG; None if it could not be drawn.
+        caption: what it shows, or why it could not be drawn.
     """
 
-    path: Path
+    path: Path | None
     caption: str
 
 
@@ -61,10 +62,8 @@ def draw_pictures(
         reference_arm: the arm that cases are chosen by; None for the first arm with scores.
 
     Returns:
-        The pictures that could be drawn; nothing to draw is no error.
-
-    Raises:
-        InputError: if files of a run are damaged or a picture cannot be written.
+        The pictures; one that cannot be drawn, for example because a file is damaged, is one without a path. Nothing
+        to draw is no error.
     """
     pictures: list[Picture] = []
     for fraction in sorted({result.fraction for result in results}):
@@ -73,12 +72,26 @@ def draw_pictures(
         # in the order of the study, not of the sorted runs
         arms = [arm for arm in dict.fromkeys(run.arm for run in results) if any(run.arm == arm for run in own)]
         runs = {arm: [run for run in own if run.arm == arm and run.state == "finished"] for arm in arms}
-        pictures += _draw_curves(runs, fraction, output_dir)
-        pictures += _draw_cases(runs, fraction, output_dir, organs, reference_arm)
+        pictures += _tried(_draw_curves, "curves", fraction, runs, output_dir)
+        pictures += _tried(_draw_cases, "cases", fraction, runs, output_dir, organs, reference_arm)
     return pictures
 
 
-def _draw_curves(runs: Mapping[str, Sequence[Result]], fraction: float, output_dir: Path) -> list[Picture]:
+def _tried(draw: Callable[..., list[Picture]], kind: str, fraction: float, *arguments: Any) -> list[Picture]:
+    """Draw; the report on hours of computing is not lost over a picture, whatever is the matter with a file."""
+    try:
+        return draw(fraction, *arguments)
+    except Exception as error:
+        return [Picture(None, _not_drawn(f"{kind} with {fraction:g} % of the labels", error))]
+
+
+def _not_drawn(what: str, error: Exception) -> str:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    logger.warning("The %s cannot be drawn: %s", what, reason)
+    return f"{what}: cannot be drawn ({reason})"
+
+
+def _draw_curves(fraction: float, runs: Mapping[str, Sequence[Result]], output_dir: Path) -> list[Picture]:
     folders = {arm: [run.training for run in own if run.training is not None] for arm, own in runs.items()}
     losses = {arm: [read_loss(folder) for folder in own] for arm, own in folders.items()}
     dice = {arm: [read_validation_dice(folder) for folder in own] for arm, own in folders.items()}
@@ -89,8 +102,8 @@ def _draw_curves(runs: Mapping[str, Sequence[Result]], fraction: float, output_d
 
 
 def _draw_cases(
-    runs: Mapping[str, Sequence[Result]],
     fraction: float,
+    runs: Mapping[str, Sequence[Result]],
     output_dir: Path,
     organs: Sequence[str] | None,
     reference_arm: str | None,
@@ -102,19 +115,25 @@ def _draw_cases(
         return []
     seen = dict.fromkeys(organ for cases in scored.values() for case in cases.values() for organ in case.files.organs)
     names = organs or list(seen)
-    rows = []
+    rows: list[CaseRow] = []
+    lost: list[Picture] = []
     for key, rank in shown.items():
         own = {arm: cases[key] for arm, cases in scored.items() if key in cases}
         dice = {arm: f"{case.dice:.2f}" if math.isfinite(case.dice) else "undefined" for arm, case in own.items()}
         files = {arm: case.files for arm, case in own.items()}
-        rows.append(
-            case_row(files, names, heading=f"{rank}: {key}", dice={arm: f"Dice {value}" for arm, value in dice.items()})
-        )
+        words = {arm: f"Dice {value}" for arm, value in dice.items()}
+        try:
+            rows.append(case_row(files, names, heading=f"{rank}: {key}", dice=words))
+        except Exception as error:
+            lost.append(Picture(None, _not_drawn(f"case {key} with {fraction:g} % of the labels", error)))
+    if not rows:
+        return lost
     title = f"Cases with {fraction:g} % of the labels"
     whole, zoomed = (case_figure(rows, list(runs), names, title=title, zoom=zoom) for zoom in (False, True))
     return [
         _save(whole, output_dir / f"cases_{fraction:g}.png", title),
         _save(zoomed, output_dir / f"cases_{fraction:g}_zoom.png", f"{title}, zoomed in"),
+        *lost,
     ]
 
 

@@ -125,7 +125,7 @@ def make_plan(study: Study) -> Plan:
             arms are the same, or if a fold is not among those of a config.
     """
     configs = {name: load_step_config(step, study.bundle, source=study.file) for name, step in study.steps.items()}
-    overrides = resolve_overrides(study, configs)
+    overrides = _with_absolute_data(resolve_overrides(study, configs), configs)
     _check_lists(study)
     _check_folds(study, configs, overrides)
     check_leaks(study, configs, overrides)
@@ -156,7 +156,7 @@ def make_plan(study: Study) -> Plan:
 def _key(step: str, config: tuple[str, ...], values: Mapping[str, Any], needs: Mapping[str, str]) -> str:
     kept = {key: value for key, value in values.items() if key not in MACHINE_KEYS}
     text = json.dumps([step, config, kept, needs], sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _name(key: str, draft: _Draft) -> str:
@@ -169,11 +169,40 @@ def _name(key: str, draft: _Draft) -> str:
     return "-".join([*words, key])
 
 
+def _with_absolute_data(
+    overrides: Mapping[str, Mapping[str, Mapping[str, Any]]], configs: Mapping[str, StepConfig]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Relative data folders are meant from the folder of the call, so that a call from another one is another study."""
+    absolute: dict[str, dict[str, dict[str, Any]]] = {}
+    for arm, steps in overrides.items():
+        absolute[arm] = {}
+        for step, given in steps.items():
+            stated = given.get("dataset_dir", configs[step].get("dataset_dir"))
+            values = {**given}
+            if (data := _absolute(stated)) != stated:
+                values["dataset_dir"] = data
+            absolute[arm][step] = values
+    return absolute
+
+
+def _absolute(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_absolute(item) for item in value]
+    if not isinstance(value, str) or not value or value.startswith(("$", "@", "%", "{")):
+        return value
+    return str(Path(value).expanduser().absolute())
+
+
 def _check_lists(study: Study) -> None:
     for name, plural in VARIED.items():
         values = getattr(study, plural)
-        if len(values) > 1 and not any(name in step.vary for step in study.steps.values()):
-            problem = f"has {len(values)} values, but no step varies with {name}"
+        # what only the scored step is given changes no network
+        steps = [
+            s for s in study.steps.values() if name == "fold" or len(study.steps) == 1 or s.name != study.score_step
+        ]
+        if len(values) > 1 and not any(name in step.vary for step in steps):
+            before = "" if name == "fold" else f" before {study.score_step}"
+            problem = f"has {len(values)} values, but no step{before} varies with {name}"
             raise InputError(f"{study.file}: {plural}", problem, f"add {name!r} to the vary of a step")
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from tqdm import tqdm
 
-from mtmed.studies.execution import Outcome
+from mtmed.studies.execution import Outcome, jobs_to_run
 from mtmed.studies.plan import Plan
 from mtmed.studies.study_folder import LOG, StudyFolder
 
@@ -55,7 +55,7 @@ class StudyProgress:
 
     def __init__(self, plan: Plan, folder: StudyFolder, *, slots: int) -> None:
         self.plan, self.folder, self.slots = plan, folder, slots
-        self._outcomes: dict[str, Outcome] = {k: "finished" for k in plan.jobs if folder.state(k) == "finished"}
+        self._outcomes: dict[str, Outcome] = dict.fromkeys(plan.jobs.keys() - jobs_to_run(plan, folder), "finished")
         self._running: Mapping[str, float] = {}
         self._bar, self._drawn = None, 0.0
         if sys.stderr.isatty():

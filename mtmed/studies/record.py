@@ -1,7 +1,8 @@
 """The settings that a study's folder was made with, so that results of other settings are not mixed in."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from mtmed.files import atomic_file, require_writable_folder
 from mtmed.studies.plan import MACHINE_KEYS, Plan
 from mtmed.studies.study import VARIED
 
-__all__ = ["RECORD", "keep_record"]
+__all__ = ["RECORD", "changed_configs", "keep_record"]
 
 RECORD = "study.json"
 _MISSING = object()
@@ -29,15 +30,36 @@ def keep_record(plan: Plan, output: Path) -> None:
     now = _plain(plan)
     path = require_writable_folder(output) / RECORD
     if path.is_file():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-            _compare(before, now, output)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(path, f"cannot be read ({error})", "restore it, or choose another --output") from None
+        with _readable(path):
+            _compare(json.loads(path.read_text(encoding="utf-8")), now, output)
     with atomic_file(path) as file:
         file.write((json.dumps(now, indent=4, ensure_ascii=False) + "\n").encode())
+
+
+def changed_configs(plan: Plan, output: Path) -> list[str]:
+    """Compare with ``study.json`` for a report alone: the configs may have changed since, all else as in `keep_record`.
+
+    Returns:
+        The steps whose config is another one now.
+
+    Raises:
+        InputError: as `keep_record`.
+    """
+    path = output / RECORD
+    with _readable(path):
+        before, now = json.loads(path.read_text(encoding="utf-8")), _plain(plan)
+        _compare(before, {**now, "configs": {**now["configs"], **before["configs"]}}, output)
+        return [step for step, config in before["configs"].items() if config != now["configs"][step]]
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(path, f"cannot be read ({error})", "restore it, or choose another --output") from None
 
 
 def _plain(plan: Plan) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from mtmed.metrics.interval import Interval
 from mtmed.metrics.names import METRIC_NAMES
 from mtmed.metrics.tables import aligned_table, write_json, write_rows
 from mtmed.studies.pictures import Picture, draw_pictures
+from mtmed.studies.protocol import protocol_lines, study_protocol
 from mtmed.studies.results import Result
 from mtmed.studies.table import RULES, StudyTable, study_table, table_values
 
@@ -47,7 +48,8 @@ def write_report(
 
     Writes ``table.csv`` (a row per metric, organ, fraction and arm), ``comparisons.csv`` (a row per pair of arms),
     ``table.json`` (both), ``table.md``, ``report.html`` (self-contained) and the PNGs of
-    `mtmed.studies.pictures.draw_pictures`. Runs without scores are left out of all numbers and named.
+    `mtmed.studies.pictures.draw_pictures`. Runs without scores are left out of all numbers and named; so are pictures
+    that cannot be drawn. How it was measured (split, folds, tolerances ...) is what the evaluations state themselves.
 
     Args:
         results: all runs that the study plans, whatever their state.
@@ -68,16 +70,21 @@ def write_report(
         raise InputError(title, "has no runs", "give the study at least one arm, fold, fraction and seed")
     table = study_table(results, metrics=metrics, organs=organs, reference_arm=reference_arm)
     folder = require_writable_folder(output_dir)
+    common, differing = study_protocol(results)
+    pictures = draw_pictures(results, folder, organs=organs, reference_arm=reference_arm)
     blocks = _blocks(table)
+    if common or differing:
+        blocks.append(_Block("How it was measured", lines=protocol_lines(common, differing)))
+    if lost := [picture.caption for picture in pictures if picture.path is None]:
+        blocks.append(_Block("Not drawn", lines=lost))
     values = table_values(table)
-    write_json(folder / "table.json", {"title": title, **values})
+    write_json(folder / "table.json", {"title": title, **values, "protocol": {"same": common, "differs": differing}})
     for name, rows in (("table.csv", values["rows"]), ("comparisons.csv", values["comparisons"])):
         if rows:
             write_rows(folder / name, [_flat(row) for row in rows])
         else:
             (folder / name).unlink(missing_ok=True)
     _write(folder / "table.md", _markdown(title, blocks))
-    pictures = draw_pictures(results, folder, organs=organs, reference_arm=reference_arm)
     _write(folder / "report.html", _html(title, blocks, pictures))
     return _plain(title, blocks)
 
@@ -95,7 +102,7 @@ def _blocks(table: StudyTable) -> list[_Block]:
 
 def _means(table: StudyTable, metric: str) -> _Block:
     rows = [row for row in table.rows if row.metric == metric]
-    number = _number_format([row.interval for row in rows])
+    number = _number_format(metric)
     header = ["organ", "labels", "arm", "mean (95 % interval)", *(f"fold {fold}" for fold in table.folds)]
     header += ["cases", "patients", "undefined", "runs"]
     cells = [
@@ -116,9 +123,7 @@ def _means(table: StudyTable, metric: str) -> _Block:
 def _comparisons(table: StudyTable) -> _Block:
     header = ["metric", "organ", "labels", "arms", "difference (95 % interval)", "patients", "unpaired"]
     header += ["p", "smallest p", "p (Holm)", "smallest p (Holm)", "tests", "result"]
-    numbers = {
-        metric: _number_format([row.interval for row in table.rows if row.metric == metric]) for metric in table.metrics
-    }
+    numbers = {metric: _number_format(metric) for metric in table.metrics}
     cells = [
         [
             _called(one.metric),
@@ -141,9 +146,9 @@ def _called(metric: str) -> str:
     return METRIC_NAMES.get(metric, metric.replace("_", " "))
 
 
-def _number_format(intervals: Sequence[Interval]) -> Callable[..., str]:
-    """One number of digits for a whole column: 3 for shares, 1 for millimetres and the like."""
-    digits = 1 if max((abs(one.mean) for one in intervals if math.isfinite(one.mean)), default=0.0) > 2 else 3
+def _number_format(metric: str) -> Callable[..., str]:
+    """One number of digits for a metric: 1 for millimetres, 3 for all others."""
+    digits = 1 if "(mm)" in _called(metric) else 3
 
     def number(value: float, *, sign: bool = False) -> str:
         return f"{value:{'+' if sign else ''}.{digits}f}" if math.isfinite(value) else "-"
@@ -195,6 +200,8 @@ def _html(title: str, blocks: Sequence[_Block], pictures: Sequence[Picture]) -> 
             body = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in block.rows]
             parts.append(f"<table><tr>{head}</tr>" + "".join(f"<tr>{row}</tr>" for row in body) + "</table>")
     for picture in pictures:
+        if picture.path is None:
+            continue
         data = base64.b64encode(picture.path.read_bytes()).decode()
         caption = html.escape(picture.caption)
         parts.append(f'<h2>{caption}</h2><img alt="{caption}" src="data:image/png;base64,{data}">')

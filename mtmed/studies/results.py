@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from mtmed.errors import InputError
 
-__all__ = ["CaseFiles", "Result", "Score", "read_case_files", "read_scores", "score_columns"]
+__all__ = ["CaseFiles", "Result", "Score", "read_case_files", "read_protocol", "read_scores", "score_columns"]
 
 SCORES_NAME = "scores.csv"
+SUMMARY_NAME = "summary.json"
 CASES_NAME = "cases.json"
 
 # what says of which case, organ and patient a row is
@@ -155,6 +156,15 @@ def read_case_files(evaluation: Path) -> dict[str, CaseFiles]:
         }
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise InputError(path, f"is damaged ({error!r})", "run the evaluation again") from error
+
+
+def read_protocol(evaluation: Path) -> dict[str, Any]:
+    """How an evaluation measured, from its ``summary.json``; empty if it wrote none."""
+    try:
+        protocol = json.loads((evaluation / SUMMARY_NAME).read_text(encoding="utf-8"))["protocol"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return protocol if isinstance(protocol, dict) else {}
 
 
 def _opened(path: Path) -> Any:

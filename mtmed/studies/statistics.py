@@ -36,26 +36,33 @@ class PairedTest(NamedTuple):
     unpaired: int
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float], *, tests: int | None = None) -> list[float]:
     r"""p-values corrected after Holm 1979 for the number of tests made.
 
-    With the m p-values in rising order
+    With the p-values in rising order and m tests
 
     .. math:: \tilde p_{(i)} = \max_{j \le i} \min(1, (m - j + 1) p_{(j)}).
 
-    NaN stands for a test that was not made; it stays NaN and does not count.
+    NaN stands for a test that was not made; it stays NaN.
 
     Args:
         p_values: of all tests of one family.
+        tests: m, if more tests belong to the family than were made; None: those that were made.
 
     Returns:
         The corrected values in the given order.
+
+    Raises:
+        ValueError: if `tests` is less than the number of tests made.
     """
     given = np.asarray(p_values, np.float64)
     corrected = np.full(given.shape, math.nan)
     made = np.flatnonzero(np.isfinite(given))
     rising = made[np.argsort(given[made], kind="stable")]
-    factors = np.arange(len(rising), 0, -1)
+    count = len(rising) if tests is None else tests
+    if count < len(rising):
+        raise ValueError(f"{len(rising)} tests were made, tests is {tests}.")
+    factors = count - np.arange(len(rising))
     corrected[rising] = np.minimum(np.maximum.accumulate(factors * given[rising]), 1.0)
     return [float(value) for value in corrected]
 
@@ -63,8 +70,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def smallest_p(patients: int) -> float:
     """Smallest two-sided p-value that `sign_flip_test` can give for so many patients.
 
-    It is ``2 / 2**patients``, reached if all differences have one sign; where sign flips are drawn, one in 65 536, the
-    observed one. NaN without a patient.
+    It is ``2 / 2**patients``, reached if all differences have one sign and none is 0; where sign flips are drawn, one
+    in 65 536, the observed one. NaN without a patient.
     """
     if patients == 0:
         return math.nan
@@ -111,35 +118,32 @@ def _all_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def patient_differences(
-    first: Mapping[tuple[str, Hashable], Sequence[float]], second: Mapping[tuple[str, Hashable], Sequence[float]]
+    first: Mapping[tuple[str, Hashable], float], second: Mapping[tuple[str, Hashable], float]
 ) -> tuple[dict[str, float], int]:
     """Mean difference of each patient that both arms have.
 
-    Seeds and folds of one case and organ are averaged first. A patient's difference is the mean over the cases
-    (visits) and organs that both arms have a value for, so that both are measured on the same.
+    A patient's difference is the mean over all measurements (fold, seed, case and organ) that both arms have a value
+    for, so that a seed that one arm lacks does not tell the arms apart.
 
     Args:
-        first: values of one arm by (patient, case and organ); NaN where undefined.
+        first: value of one arm by (patient, measurement); NaN where undefined.
         second: values of the other arm.
 
     Returns:
-        Difference first − second of each patient in sorted order, and the number of cases and organs that only one of
-        the arms has a value for.
+        Difference first − second of each patient in sorted order, and the number of measurements that only one of the
+        arms has a value for.
     """
-    means = [
-        {key: math.fsum(kept) / len(kept) for key, own in arm.items() if (kept := [v for v in own if math.isfinite(v)])}
-        for arm in (first, second)
-    ]
+    defined = [{key: value for key, value in arm.items() if math.isfinite(value)} for arm in (first, second)]
     of_patient: dict[str, list[float]] = {}
-    for key in means[0].keys() & means[1].keys():
-        of_patient.setdefault(key[0], []).append(means[0][key] - means[1][key])
+    for key in defined[0].keys() & defined[1].keys():
+        of_patient.setdefault(key[0], []).append(defined[0][key] - defined[1][key])
     differences = {patient: math.fsum(of_patient[patient]) / len(of_patient[patient]) for patient in sorted(of_patient)}
-    return differences, len(means[0].keys() ^ means[1].keys())
+    return differences, len(defined[0].keys() ^ defined[1].keys())
 
 
 def paired_test(
-    first: Mapping[tuple[str, Hashable], Sequence[float]],
-    second: Mapping[tuple[str, Hashable], Sequence[float]],
+    first: Mapping[tuple[str, Hashable], float],
+    second: Mapping[tuple[str, Hashable], float],
     *,
     seed: int = 0,
 ) -> PairedTest:

@@ -85,11 +85,14 @@ def read_study(files: Sequence[str | Path], settings: Sequence[str] = ()) -> Stu
         file=file,
         title=_text(content["title"], "title", file),
         bundle=bundle,
-        inputs=inputs,
+        inputs={name: _absolute_if_there(value) for name, value in inputs.items()},
         overrides=_mapping(content["overrides"], "overrides", file),
         folds=_list(content["folds"], "folds", file, lambda v: v == "none" or (_whole(v) and v >= 0), "folds from 0"),
-        fractions=_list(
-            content["fractions"], "fractions", file, lambda v: _number(v) and 0 < v <= 100, "percentages up to 100"
+        fractions=tuple(
+            int(value) if value == int(value) else value  # 15 and 15.0 are the same runs
+            for value in _list(
+                content["fractions"], "fractions", file, lambda v: _number(v) and 0 < v <= 100, "percentages up to 100"
+            )
         ),
         seeds=_list(content["seeds"], "seeds", file, lambda v: _whole(v) and v >= 0, "whole numbers from 0"),
         steps=steps,
@@ -144,6 +147,9 @@ def _setting(text: str, inputs: dict[str, Any], steps: Mapping[str, Step]) -> Se
     if name in inputs:
         inputs[name] = value
         return None
+    if name in VARIED.values() and (isinstance(value, list) or name != "folds"):
+        remedy = f'write {{"{name}": {written}}} into a file and name it after the study file'
+        raise InputError(f"--set {name}", f"does not change the study's {name}", remedy)
     step, dot, key = name.partition(".")
     if not dot:
         return Setting(name, value)
@@ -218,6 +224,15 @@ def _text(value: Any, place: str, file: Path) -> str:
     if not _is_name(value):
         raise InputError(f"{file}: {place}", f"is {value!r}", "give a text")
     return str(value)
+
+
+def _absolute_if_there(value: Any) -> Any:
+    """An input that names a file or folder, seen from the folder of the call, whatever folder a job runs in."""
+    if isinstance(value, list):
+        return [_absolute_if_there(item) for item in value]
+    if isinstance(value, str) and value and len(value) < 1000 and Path(value).expanduser().exists():
+        return str(Path(value).expanduser().absolute())
+    return value
 
 
 def _is_name(value: Any) -> bool:

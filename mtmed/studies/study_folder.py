@@ -1,21 +1,44 @@
 """Where a study's jobs lie on disk, and what can be read there about them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from mtmed.studies.plan import Plan
 
-__all__ = ["DONE", "FAILED", "LOG", "JobState", "StudyFolder", "is_finished"]
+__all__ = [
+    "COMMAND",
+    "DONE",
+    "FAILED",
+    "LOG",
+    "RUN",
+    "JobState",
+    "StudyFolder",
+    "attempt_of",
+    "is_finished",
+    "is_outdated",
+]
 
 JobState = Literal["finished", "failed", "missing"]
 
-DONE, FAILED, LOG, RUN = "done.json", "failed.json", "log.txt", "run"
+DONE, FAILED, LOG, RUN, COMMAND = "done.json", "failed.json", "log.txt", "run", "command.json"
 
 
-def is_finished(job_folder: Path) -> bool:
-    """Whether a job ended with exit status 0 and its output is still there."""
-    return (job_folder / DONE).is_file() and (job_folder / RUN).is_dir()
+def is_finished(job_folder: Path, needs: Sequence[Path] = ()) -> bool:
+    """Whether a job ended with exit status 0, its output is still there and it is not outdated."""
+    return (job_folder / DONE).is_file() and (job_folder / RUN).is_dir() and not is_outdated(job_folder, needs)
+
+
+def is_outdated(job_folder: Path, needs: Sequence[Path]) -> bool:
+    """Whether a job read the output of other attempts at the jobs that it needs than the last ones."""
+    read: dict[str, Any] = _read(job_folder / COMMAND).get("needs", {})
+    return any(attempt_of(folder) not in (None, read.get(folder.name, attempt_of(folder))) for folder in needs)
+
+
+def attempt_of(job_folder: Path) -> str | None:
+    """Name of the last attempt at a job; None if there was none or its folder is gone."""
+    return _read(job_folder / COMMAND).get("attempt")
 
 
 class StudyFolder:
@@ -49,11 +72,22 @@ class StudyFolder:
         return self.plan.jobs[key].command(self.output_dir)
 
     def state(self, key: str) -> JobState:
-        """Finished: ended with exit status 0 and its output is there. Failed: ended otherwise. Missing: neither."""
+        """Finished: ended with exit status 0, and its output is there and made with the last attempts at what it needs.
+
+        Failed: ended otherwise. Missing: neither.
+        """
         folder = self.job_folder(key)
-        if is_finished(folder):
+        if is_finished(folder) and not self._outdated(key):
             return "finished"
         return "failed" if (folder / FAILED).is_file() else "missing"
+
+    def needed_folders(self, key: str) -> list[Path]:
+        """Folders of the jobs whose output a job reads."""
+        return [self.job_folder(needed) for needed in self.plan.jobs[key].needs.values()]
+
+    def _outdated(self, key: str) -> bool:
+        upstream = any(self._outdated(needed) for needed in self.plan.jobs[key].needs.values())
+        return upstream or is_outdated(self.job_folder(key), self.needed_folders(key))
 
     def seconds(self, key: str) -> float | None:
         """How long the last attempt of a finished job took; None if that is not known."""

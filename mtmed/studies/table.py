@@ -10,6 +10,7 @@ from mtmed.errors import InputError
 from mtmed.metrics.interval import Interval, mean_interval
 from mtmed.metrics.tables import finite_or_none, mean_of_defined
 from mtmed.studies.comparison import Comparison, compare_arms
+from mtmed.studies.doubled_cases import check_doubled_cases
 from mtmed.studies.results import Result, Score, read_scores
 
 __all__ = ["ALL_ORGANS", "RULES", "Row", "StudyTable", "study_table", "table_values"]
@@ -18,14 +19,17 @@ ALL_ORGANS = "all"
 """Name of the row over all organs, where there are several."""
 
 RULES: dict[str, str] = {
-    "mean": "over every case and organ of all finished folds and seeds; undefined values are left out",
+    "mean": "of each patient over cases, organs, folds and seeds of all finished runs, then over patients;"
+    " undefined values are left out",
     "interval": "95 % expanded percentile bootstrap over patients; visits, seeds and organs stay with their patient",
-    "difference": "per patient, over the cases and organs that both arms have a value for; then the mean over patients",
+    "difference": "of each patient over what both arms have a value for, the same case, organ, fold and seed;"
+    " then the mean over patients",
+    "runs missing": "a run of either arm has no scores yet; the numbers are of those that have",
     "p": "two-sided sign-flip test of the patients' differences; all flips up to 16 patients, 65 535 drawn beyond",
-    "p (Holm)": "corrected for the comparisons of a metric (arms and fractions); single organs count as one family,"
-    " their mean as another; several metrics are not corrected for",
-    "smallest p": "the least that so many patients can give, 2 / 2^n; where it is above 0.05 after Holm, no result"
-    " can be significant",
+    "p (Holm)": "corrected for all planned comparisons of a metric (arms and fractions); single organs count as one"
+    " family, their mean as another; several metrics are not corrected for",
+    "smallest p": "the least that so many patients can give: 2 / 2^n up to 16 patients, if no difference is 0, and"
+    " 1 / 65 536 beyond; where it is above 0.05 after Holm, no result can be significant",
 }
 """How the numbers are made; goes into every report."""
 
@@ -39,8 +43,9 @@ class Row:
         organ: name of the organ, `ALL_ORGANS` for the mean over all.
         fraction: share of the labels, %.
         arm: name of the arm.
-        interval: mean over all values of the finished runs, with its interval and number of values.
-        folds: mean of each fold, NaN where there is none.
+        interval: mean over the patients' means of the finished runs, with its interval.
+        folds: the same mean of each fold, NaN where there is none.
+        values: number of finite values.
         cases: number of different cases.
         patients: number of different patients.
         undefined: number of values that are undefined.
@@ -54,6 +59,7 @@ class Row:
     arm: str
     interval: Interval
     folds: Mapping[int | str, float]
+    values: int
     cases: int
     patients: int
     undefined: int
@@ -104,7 +110,8 @@ def study_table(
         seed: seed of bootstrap and drawn sign flips.
 
     Raises:
-        InputError: if an arm, organ or metric is not there, or scores cannot be read.
+        InputError: if an arm, organ or metric is not there, scores cannot be read, or a case is scored in some folds
+            and not in others.
     """
     arms = tuple(dict.fromkeys(result.arm for result in results))
     if reference_arm is not None and reference_arm not in arms:
@@ -112,6 +119,7 @@ def study_table(
     if not metrics:
         raise InputError("metrics", "is empty", "name at least one column of scores.csv, for example dice")
     scores = {result: read_scores(result.scores, metrics) for result in results if result.scores is not None}
+    check_doubled_cases(scores)
     found = list(dict.fromkeys(score.organ for own in scores.values() for score in own))
     unknown = [organ for organ in organs or () if scores and organ not in found]
     if unknown:
@@ -127,6 +135,7 @@ def study_table(
         for fraction, (arm, against) in itertools.product(fractions, _pairs(arms, reference_arm))
         if {(arm, fraction), (against, fraction)} <= planned
     ]
+    unfinished = {(result.fraction, result.arm) for result in results if result not in scores}
     rows = [
         _row(results, scores, metric, organ, kept, fraction, arm, folds, seed)
         for metric, (organ, kept), fraction, arm in itertools.product(
@@ -137,7 +146,7 @@ def study_table(
         comparison
         for metric in metrics
         for family in (single, overall)
-        for comparison in compare_arms(scores, metric, family, pairs, seed=seed)
+        for comparison in compare_arms(scores, metric, family, pairs, unfinished=unfinished, seed=seed)
     ]
     return StudyTable(
         metrics=tuple(metrics),
@@ -162,7 +171,7 @@ def table_values(table: StudyTable) -> dict[str, Any]:
                 "fraction": row.fraction,
                 "arm": row.arm,
                 **_interval_values(row.interval, "mean"),
-                "values": row.interval.n,
+                "values": row.values,
                 "undefined": row.undefined,
                 "cases": row.cases,
                 "patients": row.patients,
@@ -210,21 +219,31 @@ def _row(
     finished = [result for result in planned if result in scores]
     own = [(result.fold, score) for result in finished for score in scores[result] if score.organ in kept]
     values = [score.values[metric] for _, score in own]
+    means = _patient_means([score for _, score in own], metric)
     return Row(
         metric=metric,
         organ=organ,
         fraction=fraction,
         arm=arm,
-        interval=mean_interval(values, [score.patient for _, score in own], seed=seed),
+        interval=mean_interval(list(means.values()), list(means), seed=seed),
         folds={
-            fold: mean_of_defined([score.values[metric] for place, score in own if place == fold]) for fold in folds
+            fold: mean_of_defined(_patient_means([s for place, s in own if place == fold], metric).values())
+            for fold in folds
         },
+        values=sum(math.isfinite(value) for value in values),
         cases=len({score.case for _, score in own}),
         patients=len({score.patient for _, score in own}),
         undefined=sum(not math.isfinite(value) for value in values),
         finished=len(finished),
         planned=len(planned),
     )
+
+
+def _patient_means(scores: Sequence[Score], metric: str) -> dict[str, float]:
+    of_patient: dict[str, list[float]] = {}
+    for score in scores:
+        of_patient.setdefault(score.patient, []).append(score.values[metric])
+    return {patient: mean_of_defined(of_patient[patient]) for patient in sorted(of_patient)}
 
 
 def _pairs(arms: Sequence[str], reference_arm: str | None) -> list[tuple[str, str]]:

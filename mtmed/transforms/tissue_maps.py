@@ -33,6 +33,8 @@ class SegmentTissued(MapTransform):
         InputError: dipy is not installed, the image has no such channel, or see `segment_tissue`.
     """
 
+    not_in_fingerprint = ("cache_dir",)
+
     def __init__(
         self, image_key: str = "image", *, channel: int, tissue_key: str = "tissue", cache_dir: str | None = None
     ) -> None:
@@ -75,13 +77,14 @@ class RelabelTissued(MapTransform):
     Args:
         tissue_key: entry with the map, (1, H, W, D), whole numbers.
         table: name of a table in `mtmed.transforms.tissue_tables.TISSUE_TABLES` (``"mtmed"``, ``"fast"``, ``"spm"``,
-            ``"synthseg"``), or value to value, such as ``{1: "csf", 2: "grey_matter", 3: "white_matter"}``.
+            ``"synthseg"``), or value to value, such as ``{1: "csf", 2: "grey_matter", 3: "white_matter"}``; None for
+            maps with mtmed's own values.
 
     Raises:
         InputError: the table cannot be read; the map holds fractions or values that the table does not have.
     """
 
-    def __init__(self, tissue_key: str = "tissue", *, table: str | Mapping[int | str, int | str]) -> None:
+    def __init__(self, tissue_key: str = "tissue", *, table: str | Mapping[int | str, int | str] | None = None) -> None:
         super().__init__(tissue_key)
         self.table = read_tissue_table(table)
 

@@ -60,16 +60,17 @@ TISSUE_TABLES: Mapping[str, Mapping[int, int]] = MappingProxyType(
 """
 
 
-def read_tissue_table(table: str | Mapping[int | str, int | str]) -> dict[int, int]:
+def read_tissue_table(table: str | Mapping[int | str, int | str] | None) -> dict[int, int]:
     """Table from the values of a tissue map to those of mtmed.
 
     Args:
         table: name in `TISSUE_TABLES`, or value to value; values of mtmed may be given by name (`TISSUE_NAMES`) and
-            keys as text, as JSON has them.
+            keys as text, as JSON has them. None stands for ``"mtmed"``.
 
     Raises:
         InputError: unknown name, a key that is no whole number, a value that is no tissue, or 0 moved from outside.
     """
+    table = "mtmed" if table is None else table
     if isinstance(table, str):
         if table not in TISSUE_TABLES:
             names = ", ".join(TISSUE_TABLES)

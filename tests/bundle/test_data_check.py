@@ -109,5 +109,5 @@ def test_a_run_is_not_continued_on_other_cases(cohort: Cohort, tmp_path: Path) -
     content = json.loads((tmp_path / "dataset.json").read_text())
     content["training"][1]["patient"] = "another"
     (tmp_path / "dataset.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match="not those that this run began with; .*--new true"):
+    with pytest.raises(InputError, match=r"not those that this run began with; .*--new true"):
         check_data(load_cohort(tmp_path), output_dir=str(tmp_path))

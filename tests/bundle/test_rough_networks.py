@@ -70,11 +70,11 @@ def networks(tmp_path, cases):
 def test_each_patient_gets_the_network_that_was_trained_without_them(networks, trainings):
     for folds in (2, 3, 5):
         checkpoints = networks(folds=folds)
-        assert set(checkpoints) == {"", *"abcde"}
+        assert set(checkpoints) == {"", *(f"D/{patient}{visit}" for patient in "abcde" for visit in "12")}
         assert len(set(checkpoints.values())) == folds + 1
-        for patient, path in checkpoints.items():
+        for case, path in checkpoints.items():
             held_out = json.loads(Path(path).read_text())
-            assert (patient in held_out) == (patient != "")
+            assert (case[:3] in held_out) == (case != "")
             assert held_out == [] or 5 // folds <= len(held_out) <= -(-5 // folds)
     assert networks(folds=9) == networks(folds=5)
 
@@ -88,11 +88,11 @@ def test_the_rough_config_is_the_running_one_with_overrides(networks, trainings,
     assert Path(config["output_dir"]).parent == tmp_path / "rough"
 
 
-def test_in_sample_needs_one_network_and_ground_truth_no_other(networks, trainings):
+def test_in_sample_needs_one_network_and_ground_truth_no_other(networks, trainings, cases):
     in_sample = networks("in_sample")
     assert list(in_sample) == [""]
     ground_truth = networks("ground_truth")
-    assert ground_truth == {**in_sample, **dict.fromkeys("abcde", GROUND_TRUTH)}
+    assert ground_truth == {**in_sample, **{case.key: GROUND_TRUTH for case in cases}}
     assert len(trainings) == 1
 
 
@@ -148,7 +148,7 @@ def test_a_file_of_a_held_out_patient_may_change(networks, trainings, cases):
     before = networks(folds=5)
     os.utime(cases[0].files[0], ns=(0, 0))
     after = networks(folds=5)
-    assert {patient for patient in after if after[patient] == before[patient]} == {cases[0].group}
+    assert {key for key in after if after[key] == before[key]} == {case.key for case in cases[:2]}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def test_other_patients_pass():
 
 
 def test_a_patient_of_the_training_is_refused_at_any_visit():
-    with pytest.raises(InputError, match="a/anna-3: 1 of 2 cases are of patients .*--fold.*--allow_seen true"):
+    with pytest.raises(InputError, match=r"a/anna-3: 1 of 2 cases are of patients .*--fold.*--allow_seen true"):
         refuse_seen_patients([case("cy"), case("anna", "3")], SETTINGS, key="patient", allowed=False)
 
 

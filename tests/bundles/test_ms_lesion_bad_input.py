@@ -272,7 +272,7 @@ CHECKPOINTS = (
     ),
     BadInput(
         "rough network of other modalities",
-        ("{}/rough.pt: was trained with the modalities ['FLAIR', 'T1'], these are ['FLAIR', 'T1', 'T2']",),
+        ("{}/rough.pt: was trained with modalities ['FLAIR', 'T1'], wanted is ['FLAIR', 'T1', 'T2']",),
         ("--checkpoint", "{}/model.pt"),
         lambda f: [save_weights(f, "multi_input"), save_weights(f, "rough", ("FLAIR", "T1"))],
         "inference",

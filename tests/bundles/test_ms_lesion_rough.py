@@ -48,6 +48,11 @@ def parsed(path):
     return parser.get_parsed_content
 
 
+def patient_of(case_key):
+    """The patient in ``Toy_MS/p0_1``; nobody for the network of all others."""
+    return case_key.rpartition("/")[2].partition("_")[0]
+
+
 def folds_of(folder):
     """Patients who train and who validate in a finished run."""
     get = parsed(folder / "config.json")
@@ -68,17 +73,16 @@ def test_rough_networks_never_saw_whom_they_correct(trained_ms, brains):
     folder = trained_ms("multi_output")
     training, (validated,) = folds_of(folder)
     checkpoints = sources(folder)
-    assert set(checkpoints) == {"", *training}
-    assert validated not in checkpoints
+    assert set(map(patient_of, checkpoints)) == {"", *training}
     assert len(set(checkpoints.values())) == 3
-    for patient, path in checkpoints.items():
-        rough = Path(path).parent
+    for case_key, path in checkpoints.items():
+        patient, rough = patient_of(case_key), Path(path).parent
         assert rough.parent == Path(brains["rough"])
         assert patient not in used(rough)
         assert validated not in used(rough)
         held_out = json.loads((rough / "config.json").read_text())["held_out_patients"]
-        assert used(rough) == training - set(held_out)
-        assert (patient in held_out) == (patient != "")
+        assert used(rough) == training - set(map(patient_of, held_out))
+        assert (f"Toy_MS/{patient}" in held_out) == (patient != "")
     assert used(Path(checkpoints[""]).parent) == training
 
 
@@ -131,10 +135,8 @@ def test_ground_truth_is_for_training_patients_alone(trained_ms, train_ms, rough
     assert rough_here == []
     checkpoints = sources(folder)
     training, validated = folds_of(folder)
-    assert {patient: path for patient, path in checkpoints.items() if path == "ground_truth"} == dict.fromkeys(
-        training, "ground_truth"
-    )
-    assert not validated & set(checkpoints)
+    assert {patient_of(key) for key, path in checkpoints.items() if path == "ground_truth"} == training
+    assert not validated & set(map(patient_of, checkpoints))
     assert checkpoints[""] == sources(trained_ms("multi_output"))[""]
     get = parsed(folder / "config.json")
     for volume in get("train#dataset").volumes:

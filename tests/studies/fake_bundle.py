@@ -45,7 +45,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
             *COMMON["run"],
             "$pathlib.Path(@pretrained).resolve(strict=True) if @pretrained else None",
             "$(@folder / 'losses.csv').write_text('iteration,loss\\n1,0.5\\n2,0.4\\n')",
-            "$(@folder / 'model.pt').touch()",
+            "$(@folder / 'last.pt').touch()",
         ],
     },
     "evaluate": {
@@ -77,7 +77,7 @@ STUDY: dict[str, Any] = {
         "evaluate": {
             "config": "evaluate.json",
             "vary": ["fold"],
-            "overrides": {"dataset_dir": "{data}", "checkpoint": "{train}/model.pt"},
+            "overrides": {"dataset_dir": "{data}", "checkpoint": "{train}/last.pt"},
         },
     },
     "arms": {"scratch": {"pretrain": None}, "pretrained": {"train": {"pretrained": "{pretrain}/encoder.pt"}}},

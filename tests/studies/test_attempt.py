@@ -146,3 +146,23 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         start_attempt(tmp_path / "file" / "job", python("pass"), {})
+
+
+def test_a_child_that_ignores_the_request_ends_with_its_parent(tmp_path):
+    child = "import signal, time; signal.signal(15, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
+    script = (
+        "import subprocess, sys, os, time\n"
+        f"child = subprocess.Popen([sys.executable, '-S', '-c', {child!r}], stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\n"
+        f"open({str(tmp_path / 'pid.part')!r}, 'w').write(str(child.pid))\n"
+        f"os.rename({str(tmp_path / 'pid.part')!r}, {str(tmp_path / 'pid')!r})\n"
+        "time.sleep(60)\n"
+    )
+    attempt = start_attempt(tmp_path, python(script), {})
+    waits_for(tmp_path / "pid")
+    attempt.terminate()
+    attempt.wait_ended()
+    patience = time.monotonic() + 10
+    while running(int((tmp_path / "pid").read_text())) and time.monotonic() < patience:
+        time.sleep(0.02)
+    assert not running(int((tmp_path / "pid").read_text()))

@@ -82,10 +82,28 @@ def test_window_is_the_evaluations_or_that_of_the_surroundings(tmp_path):
     assert high < 200
 
 
-def test_image_of_another_shape_than_the_reference_is_refused(tmp_path):
-    write_case(tmp_path, "x", *block(), {"liver": (2, 7)})
-    nib.save(nib.Nifti1Image(np.zeros((12, 10, 7), np.float32), np.eye(4)), tmp_path / "x_image.nii.gz")
-    with pytest.raises(InputError, match=r"x_image.*has 12x10x7 voxels"):
+def test_image_on_another_grid_is_brought_to_the_references(tmp_path):
+    image, reference, prediction, affine = block()
+    plain = _row(tmp_path / "plain", image, reference, prediction, affine)
+    write_case(tmp_path, "x", image, reference, prediction, affine, {"liver": (2, 7)})
+    flipped = np.diag([-1.0, 1, 1, 1])
+    flipped[0, 3] = image.shape[0] - 1
+    larger = np.eye(4)
+    larger[1, 3] = -2
+    for stored, grid in ((image[::-1], flipped), (np.pad(image, ((0, 0), (2, 3), (0, 1))), larger)):
+        nib.save(nib.Nifti1Image(stored.astype(np.float32), grid), tmp_path / "x_image.nii.gz")
+        row = case_row({"a": read_case_files(tmp_path)["demo/x"]}, ["liver"], heading="", dice={})
+        assert np.allclose(row.image, plain.image)
+        assert np.array_equal(row.reference, plain.reference)
+
+
+def test_image_that_lies_apart_from_the_reference_is_refused(tmp_path):
+    image, *others = block()
+    write_case(tmp_path, "x", image, *others, {"liver": (2, 7)})
+    apart = np.eye(4)
+    apart[0, 3] = 500
+    nib.save(nib.Nifti1Image(image.astype(np.float32), apart), tmp_path / "x_image.nii.gz")
+    with pytest.raises(InputError, match="shares no part of its field of view"):
         case_row({"a": read_case_files(tmp_path)["demo/x"]}, ["liver"], heading="", dice={})
 
 

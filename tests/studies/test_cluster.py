@@ -8,10 +8,10 @@ import cloudpickle
 import pytest
 
 from mtmed.errors import InputError
-from mtmed.studies.cluster import ClusterLauncher, _Work
+from mtmed.studies.cluster import ClusterJob, ClusterLauncher, _Work
 from mtmed.studies.execution import execute
 from mtmed.studies.progress import StudyProgress
-from mtmed.studies.study_folder import FAILED, StudyFolder
+from mtmed.studies.study_folder import DONE, FAILED, StudyFolder
 
 TWO_STEPS = {
     "inputs": {"data": "d"},
@@ -88,3 +88,18 @@ def test_what_the_scheduler_does_not_take_is_one_line(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(InputError, match=r"needs the package submitit; install it: .*mtmed\[cluster\]"):
         ClusterLauncher(folder)
+
+
+def test_a_job_that_the_scheduler_lost_after_its_work_is_finished(folder):
+    class Lost:
+        def done(self):
+            return True
+
+        def exception(self):
+            return RuntimeError("no result")
+
+    first = next(iter(folder.plan.jobs))
+    folder.output_dir(first).mkdir(parents=True)
+    (folder.job_folder(first) / DONE).write_text("{}")
+    assert ClusterJob(Lost(), folder.job_folder(first)).poll() == 0
+    assert folder.state(first) == "finished"

@@ -65,6 +65,12 @@ def test_what_failed_is_in_the_exit_status_and_the_report(study_file, tmp_path, 
     err = capsys.readouterr().err
     assert len(re.findall(r"^failed train-scratch-fold\S+: boom \(log: /\S+log.txt\)$", err, re.MULTILINE)) == 2
     assert len(re.findall("^blocked evaluate-scratch-fold", err, re.MULTILINE)) == 2
+    words = ["study", str(file), "--output", str(tmp_path / "out"), "--report-only"]
+    config = tmp_path / "bundle" / "evaluate.json"
+    config.write_text(config.read_text().replace('"seconds": 0', '"seconds": 1'))
+    assert main(words) == 1
+    assert "the config of evaluate has changed since the study ran" in capsys.readouterr().err
+    assert [result.state for result in reported[1][0]] == [result.state for result in reported[0][0]]
     assert reported[0][1]["title"] == "A study (pretrain reads all folds: no labels)"
 
 
@@ -77,6 +83,15 @@ def test_a_dry_run_lists_commands_that_a_shell_takes_and_writes_nothing(study_fi
     assert sum("--dataset_dir=/a b" in words for words in commands) == 8
     assert lines[-1] == f"# 4 runs of 9 jobs, 0 finished, in {tmp_path / 'out'}"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_into_a_closed_pipe_ends_quietly(study_file, tmp_path):
+    words = [sys.executable, "-m", "mtmed.cli", "study", str(study_file()), "--output", str(tmp_path), "--dry-run"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 import json
 import os
+import shutil
 
 import pytest
 
-from mtmed.studies.execution import execute
+from mtmed.studies.execution import execute, jobs_to_run
 from mtmed.studies.launcher import LocalLauncher
 from mtmed.studies.progress import StudyProgress
-from mtmed.studies.study_folder import LOG, StudyFolder
+from mtmed.studies.study_folder import DONE, LOG, StudyFolder
+
+NO_PRETRAINING = {"steps::pretrain::overrides": {}}
 
 
 class Started:
@@ -24,7 +27,7 @@ def environments(plan, tmp_path, monkeypatch):
     def start(slots, gpus):
         given, jobs = [], []
 
-        def note(folder, command, environment):
+        def note(folder, command, environment, needs):
             given.append(environment)
             jobs.append(Started())
             return jobs[-1]
@@ -90,3 +93,46 @@ def test_several_at_once_with_a_failure_and_then_again_without(plan, tmp_path, c
     words = json.loads((folder.job_folder(failed) / "command.json").read_text())["command"]
     assert "--fail=True" in words
     assert os.path.isabs(next(word for word in words if word.startswith("--output_dir=")).partition("=")[2])
+
+
+@pytest.mark.usefixtures("fast")
+def test_what_was_made_from_a_job_that_ran_again_runs_again_and_from_new(plan, tmp_path):
+    made = plan({"folds": [0]})
+    folder = StudyFolder(tmp_path / "out", made)
+    by_step = {job.step: key for key, job in made.jobs.items() if "scratch" not in job.name}
+
+    def run():
+        outcomes = execute(
+            made, folder, LocalLauncher(folder, slots=2), StudyProgress(made, folder, slots=2), poll_seconds=0.01
+        )
+        assert set(outcomes.values()) == {"finished"}
+        return {step: (folder.output_dir(key) / "attempts.txt").exists() for step, key in by_step.items()}
+
+    assert all(run().values())
+    shutil.rmtree(folder.job_folder(by_step["pretrain"]))
+    assert run() == {"pretrain": False, "train": True, "evaluate": True}, "nothing that is open needs it"
+    shutil.rmtree(folder.output_dir(by_step["evaluate"]))
+    assert run() == {"pretrain": False, "train": True, "evaluate": True}, "its training is there"
+    shutil.rmtree(folder.job_folder(by_step["train"]))
+    (folder.job_folder(by_step["evaluate"]) / DONE).unlink()
+    assert all(run().values())
+    assert folder.state(by_step["evaluate"]) == "finished"
+    # the pre-training and the training were made anew, and so the scores, beside the old ones
+    (outdated,) = folder.job_folder(by_step["evaluate"]).glob("outdated-*")
+    assert (outdated / "attempts.txt").read_text() == "x"
+    assert (folder.output_dir(by_step["evaluate"]) / "attempts.txt").read_text() == "x"
+    scratch = next(key for key, job in made.jobs.items() if "evaluate-scratch" in job.name)
+    assert not list(folder.job_folder(scratch).glob("outdated-*"))
+
+
+@pytest.mark.usefixtures("fast")
+def test_scores_of_a_training_that_ran_again_do_not_count(plan, tmp_path):
+    made = plan({"folds": [0], "arms": {"scratch": {"pretrain": None}}, "inputs": {"data": "d"}, **NO_PRETRAINING})
+    folder = StudyFolder(tmp_path / "out", made)
+    train, evaluate = made.jobs
+    execute(made, folder, LocalLauncher(folder), StudyProgress(made, folder, slots=1), poll_seconds=0.01)
+    assert folder.state(evaluate) == "finished"
+    command = folder.job_folder(train) / "command.json"
+    command.write_text(json.dumps({**json.loads(command.read_text()), "attempt": "another"}))
+    assert (folder.state(train), folder.state(evaluate)) == ("finished", "missing")
+    assert jobs_to_run(made, folder) == {evaluate}

@@ -132,3 +132,19 @@ def test_organs_that_are_asked_for_are_outlined(tmp_path, shown):
     run = _run(tmp_path, "a", ["p"])
     draw_pictures([run], tmp_path, organs=["liver"])
     assert np.unique(shown["Cases with 100 % of the labels"][0].reference).tolist() == [0, 1]
+
+
+def test_a_case_that_cannot_be_drawn_is_named_and_the_others_are_drawn(tmp_path, shown):
+    run = _run(tmp_path, "a", DICE)
+    (run.evaluation / "r_image.nii.gz").write_bytes(b"damaged")
+    written = draw_pictures([run], tmp_path)
+    assert [row.heading.split("\n")[0] for row in shown["Cases with 100 % of the labels"]] == [
+        "median: demo/s",
+        "best: demo/q",
+    ]
+    (lost,) = [picture.caption for picture in written if picture.path is None]
+    assert lost.startswith("case demo/r with 100 % of the labels: cannot be drawn (")
+    (run.evaluation / "cases.json").write_text("{")
+    curves, cases = draw_pictures([run], tmp_path)
+    assert curves.path is not None
+    assert cases.caption.startswith("cases with 100 % of the labels: cannot be drawn (")

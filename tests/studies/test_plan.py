@@ -1,9 +1,13 @@
 import json
+from pathlib import Path
 
 import fire
 import pytest
+from fake_bundle import CONFIGS
 
 from mtmed.errors import InputError
+from mtmed.studies import make_plan, read_study
+from mtmed.studies.record import keep_record
 from mtmed.studies.study_folder import StudyFolder
 
 
@@ -45,7 +49,7 @@ def test_a_command_gives_configs_overrides_what_varies_and_the_folders_of_what_i
     given = words(folder.command(run.jobs["train"]))
     assert given == {
         "config_file": [str(tmp_path / "bundle" / name) for name in ("train.json", "quick.json")],
-        "dataset_dir": "d",
+        "dataset_dir": str(Path("d").absolute()),
         "pretrained": str(folder.output_dir(run.jobs["pretrain"]) / "encoder.pt"),
         "network_def::bias": False,
         "fold": 0,
@@ -62,10 +66,10 @@ def test_a_command_gives_configs_overrides_what_varies_and_the_folders_of_what_i
     "value", ["5", "a,b", "true", "x y'z\"", "$@a + 1", "-1", "None", [1, 2.5, "a"], {"a": [True, None]}, True, 1e-5]
 )
 def test_a_value_arrives_as_it_was_written(plan, tmp_path, value):
-    made = plan({"inputs::data": value})
+    made = plan({"inputs::rate": value, "steps::train::overrides::learning_rate": "{rate}"})
     command = StudyFolder(tmp_path, made).command(made.runs[0].jobs["train"])
-    assert words(command)["dataset_dir"] == value
-    assert type(words(command)["dataset_dir"]) is type(value)
+    assert words(command)["learning_rate"] == value
+    assert type(words(command)["learning_rate"]) is type(value)
 
 
 def test_later_layers_win_and_null_brings_the_default_back(plan):
@@ -149,8 +153,21 @@ def test_a_job_keeps_its_folder_when_an_added_arm_changes_its_name(plan, tmp_pat
         (
             {"seeds": [0, 1], "steps::train::vary": ["fold"], "steps::pretrain::vary": []},
             [],
-            "no step varies with seed",
+            "no step before evaluate varies with seed",
         ),
+        (
+            {
+                "seeds": [0, 1],
+                "steps::train::vary": ["fold"],
+                "steps::pretrain::vary": [],
+                "steps::evaluate::vary": ["fold", "seed"],
+            },
+            [],
+            "seeds: has 2 values, but no step before evaluate varies with seed",
+        ),
+        ({}, ["train.fraction=5"], "fraction: is set by the study itself"),
+        ({}, ["folds=[0]"], """--set folds: does not change the study's folds; write {"folds": [0]} into a file"""),
+        ({}, ["seeds=1"], "--set seeds: does not change the study's seeds"),
         ({"folds": [5]}, [], "has fold 5, but train of scratch divides into 5 folds, counted from 0"),
         ({"inputs::unlabelled": "d"}, [], "pretrain: in arm 'pretrained', reads the data that evaluate validates"),
         ({"inputs::unlabelled": "d/part"}, [], "reads the data that evaluate validates"),
@@ -193,3 +210,41 @@ def test_the_configs_of_the_file_are_read_with_their_overlays(plan):
     assert made.configs["train"].get("network_def#out_features") == 3
     assert made.configs["train"].get("network_def::in_features") == 2
     assert json.loads(json.dumps(made.configs["train"].content))["learning_rate"] == 0.5
+
+
+def test_data_are_meant_from_the_folder_of_the_call(study_file, tmp_path, monkeypatch):
+    made = []
+    for name in ("one", "other"):
+        (tmp_path / name / "weights").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / name)
+        changes = {"inputs::weights": "weights", "steps::train::overrides::pretrained": "{weights}/encoder.pt"}
+        made.append(make_plan(read_study([study_file(changes)], ["data=d"])))
+    given = [one.overrides["scratch"]["train"] for one in made]
+    assert [one["dataset_dir"] for one in given] == [str(tmp_path / name / "d") for name in ("one", "other")]
+    assert given[0]["pretrained"] == str(tmp_path / "one" / "weights" / "encoder.pt")
+    assert not made[0].jobs.keys() & made[1].jobs.keys()
+    keep_record(made[0], tmp_path / "out")
+    with pytest.raises(InputError, match="has another dataset_dir in the train of arm 'scratch'"):
+        keep_record(made[1], tmp_path / "out")
+    demo = make_plan(read_study([study_file()], ["data=$demo()"]))
+    assert demo.overrides["scratch"]["train"]["dataset_dir"] == "$demo()"
+
+
+def test_whole_percentages_are_the_same_jobs_however_they_are_written(plan):
+    assert plan({"fractions": [15.0, 100]}).jobs.keys() == plan({"fractions": [15, 100.0]}).jobs.keys()
+    assert all(len(key) == 16 for key in plan().jobs)
+
+
+def test_trained_and_scored_share_of_the_labels_must_be_the_same(plan, monkeypatch):
+    monkeypatch.setitem(CONFIGS, "evaluate", {**CONFIGS["evaluate"], "fraction": 100})
+    plan()
+    plan({"fractions": [5, 100], "steps::evaluate::vary": ["fold", "fraction"]})
+    with pytest.raises(InputError, match="train: in arm 'scratch', has fraction 5, 100 and evaluate has 100; let both"):
+        plan({"fractions": [5, 100]})
+
+
+def test_a_step_without_folds_is_not_told_to_vary_with_them(plan):
+    with pytest.raises(InputError) as caught:
+        plan({"inputs::unlabelled": "d"})
+    assert "add 'fold'" not in str(caught.value)
+    assert "shared_by_folds" in str(caught.value)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from mtmed.errors import InputError
-from mtmed.studies.record import RECORD, keep_record
+from mtmed.studies.record import RECORD, changed_configs, keep_record
 
 
 def test_runs_may_be_added(plan, tmp_path):
@@ -28,7 +28,7 @@ def test_where_jobs_run_and_how_they_are_reported_is_free(plan, tmp_path):
         ({"folds": [0]}, [], "has folds 1, which this study lacks"),
         ({"arms": {"scratch": {"pretrain": None}}, "inputs": {"data": "d"}}, [], "has the arm 'pretrained'"),
         ({}, ["learning_rate=1"], "has another learning_rate in the train of arm 'scratch': its default and 1 here"),
-        ({"inputs::data": "e"}, [], "has another dataset_dir in the train of arm 'scratch': 'd' and 'e' here"),
+        ({"inputs::data": "e"}, [], "has another dataset_dir in the train of arm 'scratch'"),
         (
             {"steps::train::config": ["train.json", "quick.json"]},
             [],
@@ -68,3 +68,15 @@ def test_a_damaged_record_is_one_line(plan, tmp_path):
         (tmp_path / RECORD).write_text(text)
         with pytest.raises(InputError, match=r"study\.json: cannot be read"):
             keep_record(plan(), tmp_path)
+
+
+def test_for_a_report_alone_configs_may_have_changed_and_nothing_else(plan, tmp_path):
+    keep_record(plan(), tmp_path)
+    before = (tmp_path / RECORD).read_text()
+    made = plan()
+    assert changed_configs(made, tmp_path) == []
+    made.configs["evaluate"].content["run"].append("$print()")
+    assert changed_configs(made, tmp_path) == ["evaluate"]
+    with pytest.raises(InputError, match="has another learning_rate"):
+        changed_configs(plan(None, "learning_rate=1"), tmp_path)
+    assert (tmp_path / RECORD).read_text() == before

@@ -115,7 +115,7 @@ def test_three_arms_alike_are_told_apart_no_more_often_than_the_level():
     for _ in range(500):
         difficulty = generator.normal(0, 1, 8)  # of a patient, shared by visits and arms
         arms = [
-            {(f"p{p}", v): generator.normal(difficulty[p], 0.3, 2).tolist() for p in range(8) for v in range(1 + p % 3)}
+            {(f"p{p}", v): generator.normal(difficulty[p], 0.3) for p in range(8) for v in range(1 + p % 3)}
             for _ in range(3)
         ]
         pairs = [patient_differences(arms[a], arms[b])[0] for a, b in ((1, 0), (2, 0), (2, 1))]
@@ -153,20 +153,20 @@ def test_holm_leaves_out_tests_that_were_not_made():
 def test_patients_are_the_unit_and_only_what_both_arms_have_counts():
     nan = math.nan
     first = {
-        ("a", "visit 1"): [0.8, 0.6],  # two seeds
-        ("a", "visit 2"): [0.5],
-        ("b", "visit 1"): [0.9],
-        ("c", "visit 1"): [nan],
-        ("d", "visit 1"): [0.4],
-        ("d", "visit 2"): [nan, 0.7],
+        ("a", "visit 1"): 0.7,
+        ("a", "visit 2"): 0.5,
+        ("b", "visit 1"): 0.9,
+        ("c", "visit 1"): nan,
+        ("d", "visit 1"): 0.4,
+        ("d", "visit 2"): 0.7,
     }
     second = {
-        ("a", "visit 1"): [0.5],
-        ("a", "visit 2"): [0.4],
-        ("b", "visit 1"): [nan],
-        ("c", "visit 1"): [0.2],
-        ("d", "visit 2"): [0.3],
-        ("e", "visit 1"): [0.1],
+        ("a", "visit 1"): 0.5,
+        ("a", "visit 2"): 0.4,
+        ("b", "visit 1"): nan,
+        ("c", "visit 1"): 0.2,
+        ("d", "visit 2"): 0.3,
+        ("e", "visit 1"): 0.1,
     }
     differences, unpaired = patient_differences(first, second)
     assert differences == pytest.approx({"a": (0.2 + 0.1) / 2, "d": 0.4})
@@ -177,8 +177,8 @@ def test_patients_are_the_unit_and_only_what_both_arms_have_counts():
 
 def test_paired_test_has_difference_interval_and_both_p():
     generator = np.random.default_rng(6)
-    first = {(f"p{number}", 0): [value] for number, value in enumerate(generator.normal(0.7, 0.1, 8))}
-    second = {key: [value[0] - 0.1 - 0.01 * index] for index, (key, value) in enumerate(first.items())}
+    first = {(f"p{number}", 0): value for number, value in enumerate(generator.normal(0.7, 0.1, 8))}
+    second = {key: value - 0.1 - 0.01 * index for index, (key, value) in enumerate(first.items())}
     test, swapped = paired_test(first, second), paired_test(second, first)
     assert test.difference.mean == pytest.approx(0.135)
     assert test.difference.low < 0.135 < test.difference.high
@@ -188,3 +188,11 @@ def test_paired_test_has_difference_interval_and_both_p():
     nothing = paired_test(first, {})
     assert math.isnan(nothing.p)
     assert nothing.difference.groups == 0
+
+
+def test_tests_that_were_planned_count_although_they_were_not_made():
+    corrected = holm([0.01, math.nan, 0.04], tests=5)
+    assert [corrected[0], corrected[2]] == pytest.approx([0.05, 0.16])
+    assert math.isnan(corrected[1])
+    with pytest.raises(ValueError, match="2 tests were made"):
+        holm([0.1, 0.2], tests=1)

@@ -1,10 +1,14 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from mtmed.errors import InputError
 from mtmed.studies import read_study
 from mtmed.studies.study import Setting
+
+BUNDLES = Path(__file__).parents[2] / "bundles"
+PUBLISHED = sorted(file for file in BUNDLES.glob("*/studies/*.json") if "arms" in json.loads(file.read_text()))
 
 
 def test_what_is_not_stated_has_its_default(study_file):
@@ -94,3 +98,9 @@ def test_a_file_that_is_no_study_is_refused(tmp_path, text, message):
 def test_a_setting_that_cannot_be_meant_is_refused(study_file, setting, message):
     with pytest.raises(InputError, match=message):
         read_study([study_file()], [setting])
+
+
+@pytest.mark.parametrize("file", PUBLISHED, ids=lambda file: file.stem)
+def test_no_published_study_scores_the_network_that_was_best_on_the_scored_cases(file):
+    study = read_study([file, file.with_name("demo.json")])
+    assert study.steps[study.score_step].overrides["checkpoint"] == "{train}/last.pt"

@@ -49,10 +49,9 @@ def test_text_says_what_was_compared_and_what_is_missing(tmp_path):
     pair = next(line for line in lines if line.startswith("Dice") and "mixcl <b> − scratch" in line)
     assert "+0.100 (+0.100 to +0.100)" in pair
     assert "0.0312" in pair
-    assert pair.endswith("cannot be significant")  # two organs: 0.0625
+    assert pair.endswith("runs missing")
     overall = next(line for line in lines if line.startswith("Dice") and " all " in line)
-    assert overall.endswith("significant")
-    assert "cannot" not in overall
+    assert overall.endswith("runs missing")
     assert any(line.startswith("p (Holm): ") for line in lines)
 
 
@@ -103,3 +102,36 @@ def test_study_without_any_finished_run_says_what_is_missing(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "table.json", "table.md"]
     with pytest.raises(InputError, match="has no runs"):
         write_report([], title="None", metrics=["dice"], output_dir=tmp_path)
+
+
+def test_split_and_protocol_of_the_runs_are_stated_and_what_differs_is_named(tmp_path):
+    results = _results(tmp_path)
+    for number, result in enumerate(run for run in results if run.evaluation is not None):
+        protocol = {
+            "split": "by patient",
+            "both_empty": {"dice": 1},
+            "variant": f"v{number}",
+            "checkpoint": number,
+            "interval": "its own",
+        }
+        (result.evaluation / "summary.json").write_text(json.dumps({"protocol": protocol}))
+    lines = write_report(results, title="Two arms", metrics=["dice"], output_dir=tmp_path / "report").splitlines()
+    start = lines.index("How it was measured")
+    assert lines[start + 1 : start + 4] == [
+        "split: by patient",
+        "both empty: dice: 1",
+        "variant differs between the runs: v0; v1",
+    ]
+    assert "by patient" in (tmp_path / "report" / "report.html").read_text()
+    values = json.loads((tmp_path / "report" / "table.json").read_text())
+    assert values["protocol"]["differs"] == {"variant": ["v0", "v1"]}
+
+
+def test_a_picture_that_cannot_be_drawn_does_not_cost_the_report(tmp_path):
+    results = _results(tmp_path)
+    for result in results:
+        if result.evaluation is not None:
+            (result.evaluation / "1_image.nii.gz").write_bytes(b"damaged")
+    text = write_report(results, title="Two arms", metrics=["dice"], output_dir=tmp_path / "report")
+    assert "case demo/1 with 100 % of the labels: cannot be drawn (" in text
+    assert "cannot be drawn" in (tmp_path / "report" / "report.html").read_text()

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,11 +56,10 @@ def test_mean_interval_folds_and_counts_of_an_arm(tmp_path):
 
 def test_seeds_and_visits_belong_to_their_patient(tmp_path):
     once = _study(tmp_path / "once", ["a"])
-    thrice = _study(tmp_path / "thrice", ["a"], seeds=(0, 0, 0))
-    thrice = [run for seed in range(3) for run in _study(tmp_path / str(seed), ["a"])]
+    thrice = [replace(run, seed=seed) for seed in range(3) for run in _study(tmp_path / str(seed), ["a"])]
     few, many = (study_table(own, metrics=["dice"]).rows[0] for own in (once, thrice))
     assert many.interval.groups == few.interval.groups == 6
-    assert many.interval.n == 3 * few.interval.n
+    assert many.values == 3 * few.values
     assert (many.interval.low, many.interval.high) == pytest.approx((few.interval.low, few.interval.high))
     assert (many.cases, many.patients) == (12, 6)
 
@@ -80,7 +80,7 @@ def test_five_patients_cannot_be_significant_and_eight_can(tmp_path):
     few = study_table(_study(tmp_path / "few", ["a", "b"], patients=5), metrics=["dice"]).comparisons[0]
     assert (few.test.smallest_p, few.smallest_p_holm, few.verdict) == (0.0625, 0.0625, "cannot be significant")
     many = study_table(_study(tmp_path / "many", ["a", "b"], patients=8), metrics=["dice"]).comparisons[0]
-    assert many.verdict == "significant"
+    assert many.verdict == "significantly better"
     alike = study_table(_study(tmp_path / "alike", ["a", "b"], patients=8, gain=0.0), metrics=["dice"]).comparisons[0]
     assert (alike.test.p, alike.verdict) == (1.0, "not significant")
     # six patients are enough for one comparison, 0.031, not for three, 0.094
@@ -129,9 +129,10 @@ def test_comparison_has_only_patients_of_both_arms(tmp_path):
     assert one.test.difference.groups == 3
     assert one.test.difference.mean == pytest.approx(0.1)
     assert one.test.unpaired == 6
+    assert one.verdict == "runs missing"
     apart = [r for r in results if (r.arm, r.fold) in (("a", 0), ("b", 1))]
     one = study_table(apart, metrics=["dice"]).comparisons[0]
-    assert (one.verdict, one.family) == ("no patient in both arms", 0)
+    assert (one.verdict, one.family) == ("no patient in both arms", 1)
 
 
 def test_arms_are_not_compared_at_a_fraction_that_one_is_not_planned_for(tmp_path):
@@ -147,7 +148,8 @@ def test_values_are_plain_json_without_nan(tmp_path):
     values = json.loads(text)
     assert values["runs"] == {"planned": 5, "failed": ["c, 100 %, fold 0, seed 0"], "missing": []}
     assert values["rows"][0]["folds"]["0"] == pytest.approx(0.305)
-    assert values["comparisons"][1]["verdict"] == "no patient in both arms"
+    assert values["comparisons"][1]["verdict"] == "runs missing"
+    assert {one["family"] for one in values["comparisons"]} == {3}
     assert values["comparisons"][1]["p"] is None
 
 
@@ -161,3 +163,54 @@ def test_unknown_arm_organ_metric_and_no_metric_are_refused(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             study_table(results, **({"metrics": ["dice"]} | options))
+
+
+def test_a_seed_that_one_arm_lacks_does_not_tell_the_arms_apart(tmp_path):
+    # seed 1 is worse by 0.4 in both arms; arm b lacks it in fold 0, and one of its values in fold 1 is undefined
+    results = []
+    for arm in "ab":
+        for fold in (0, 1):
+            for seed in (0, 1):
+                value = 0.8 - 0.4 * seed
+                rows = [(f"{fold}{p}", f"{fold}{p}", "lesion", value, 1.0) for p in range(3)]
+                if (arm, fold, seed) == ("b", 1, 1):
+                    rows[0] = ("10", "10", "lesion", None, None)
+                if (arm, fold, seed) == ("b", 0, 1):
+                    results.append(run_without_scores(arm, "failed", fold=fold, seed=seed))
+                else:
+                    results.append(run_with_scores(tmp_path, arm, rows, fold=fold, seed=seed))
+    one = study_table(results, metrics=["dice"]).comparisons[0]
+    assert one.test.difference.mean == pytest.approx(0.0)
+    assert one.test.p == 1.0
+    assert (one.test.difference.groups, one.test.unpaired) == (6, 4)
+
+
+def test_less_is_better_for_errors(tmp_path):
+    results = [
+        run_with_scores(tmp_path, arm, [(f"{p}", f"{p}", "liver", dice, hd95) for p in range(8)])
+        for arm, dice, hd95 in (("a", 0.5, 4.0), ("b", 0.6, 6.0))
+    ]
+    dice, hd95 = study_table(results, metrics=["dice", "hd95"]).comparisons
+    assert (dice.verdict, hd95.verdict) == ("significantly better", "significantly worse")
+
+
+def test_difference_of_the_means_is_the_mean_difference_whatever_the_number_of_visits(tmp_path):
+    rows = {arm: [(f"p{v}", "p", "liver", 0.2 + gain, 1.0) for v in range(5)] for arm, gain in (("a", 0.0), ("b", 0.5))}
+    results = [
+        run_with_scores(tmp_path, arm, [*own, ("q", "q", "liver", 0.8 + 0.1 * (arm == "b"), 1.0)])
+        for arm, own in rows.items()
+    ]
+    table = study_table(results, metrics=["dice"])
+    means = {row.arm: row.interval.mean for row in table.rows}
+    assert means == pytest.approx({"a": (0.2 + 0.8) / 2, "b": (0.7 + 0.9) / 2})
+    assert table.comparisons[0].test.difference.mean == pytest.approx(means["b"] - means["a"])
+    assert table.rows[0].folds[0] == pytest.approx(0.5)
+
+
+def test_a_case_in_some_folds_and_not_in_others_is_refused_and_another_data_set_is_not(tmp_path):
+    first = [("1", "1", "liver", 0.5, 1.0), ("2", "2", "liver", 0.5, 1.0)]
+    doubled = [run_with_scores(tmp_path, "a", first), run_with_scores(tmp_path, "a", first[1:], fold=1)]
+    with pytest.raises(InputError, match="fold 0, seed 0: scores demo/2, which fold 1 scores too: the data changed"):
+        study_table(doubled, metrics=["dice"])
+    external = [run_with_scores(tmp_path / "test", "a", first, fold=fold) for fold in (0, 1, 2)]
+    assert study_table(external, metrics=["dice"]).rows[0].values == 6

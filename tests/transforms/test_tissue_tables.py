@@ -10,6 +10,7 @@ def test_named_tables_give_csf_1_grey_2_white_3() -> None:
     expected = [0, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3]
     assert relabel_tissue(freesurfer, read_tissue_table("synthseg")).tolist() == expected
     assert relabel_tissue(np.arange(4), read_tissue_table("fast")).tolist() == [0, 1, 2, 3]
+    assert read_tissue_table(None) == read_tissue_table("mtmed") == {1: 1, 2: 2, 3: 3}
     assert relabel_tissue(np.arange(4), read_tissue_table("spm")).tolist() == [0, 2, 3, 1]
 
 
