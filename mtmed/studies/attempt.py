@@ -70,7 +70,9 @@ def start_attempt(
         file.write((json.dumps(content, indent=4) + "\n").encode())
     for marker in (DONE, FAILED):
         (folder / marker).unlink(missing_ok=True)
-    return Attempt(folder, command, {**os.environ, **environment}, log=log, lock=lock)
+    # unbuffered, so that the log has lines in the order in which they were said, the last one last
+    variables = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
+    return Attempt(folder, command, variables, log=log, lock=lock)
 
 
 class NothingToDo:
