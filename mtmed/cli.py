@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mtmed import submission
 from mtmed.studies import command as study
+from mtmed.submission import command as submission
 from mtmed.zoo import export
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ def _add_manifest_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", nargs="?", metavar="FOLDER", help="folder of the data set")
     parser.add_argument("--output", metavar="FILE", help="file to write; default: dataset.json in the folder")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    suspects = "leave out the cases that the layout suspects to be mislabelled"
+    parser.add_argument("--exclude-suspects", action="store_true", help=suspects)
     parser.add_argument("--list", action="store_true", help="list the known layouts and stop")
 
 
@@ -105,7 +107,7 @@ def _run_manifest(arguments: argparse.Namespace) -> int:
     if output.exists() and not arguments.overwrite:
         remedy = "use it as it stands, name another file with --output, or add --overwrite"
         raise InputError(output, "exists already", remedy)
-    match = match_layout(layout, arguments.folder)
+    match = match_layout(layout, arguments.folder, exclude_suspects=arguments.exclude_suspects)
     manifest = match.manifest
     write_manifest(manifest, output)
     patients = len({case.group for case in manifest.cases})
@@ -210,7 +212,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("manifest", "write the dataset.json of a public data set", _add_manifest_arguments, _run_manifest),
     Command("check", "find everything that is wrong with a cohort", _add_check_arguments, _run_check),
     Command("study", "run and compare arms, folds, label fractions and random seeds", study.add_arguments, study.run),
-    Command("submission", "pack predictions for the ISBI 2015 challenge", submission.add_arguments, submission.run),
+    Command("submission", "pack predictions for ISBI 2015 or KiTS19", submission.add_arguments, submission.run),
     Command("export", "write the Model Zoo's layout of a bundle", export.add_arguments, export.run),
 )
 

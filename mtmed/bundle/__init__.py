@@ -10,6 +10,7 @@ from mtmed.bundle.required_maps import require_maps
 from mtmed.bundle.rough_networks import rough_networks
 from mtmed.bundle.run_folder import finish_run, run_folder, start_run
 from mtmed.bundle.seen_patients import patient_digests, refuse_seen_patients
+from mtmed.bundle.side_report import report_sides
 from mtmed.bundle.tissue_check import check_tissue_input
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "network",
     "patient_digests",
     "refuse_seen_patients",
+    "report_sides",
     "require_choice",
     "require_maps",
     "rough_networks",

@@ -17,11 +17,15 @@ __all__ = ["check_data"]
 logger = logging.getLogger(__name__)
 
 
-def _fingerprint(cohort: Cohort, other_grids: OtherGrids) -> str:
+def _fingerprint(cohort: Cohort, other_grids: OtherGrids, require_orientation: bool) -> str:
     """Hash of what the check depends on: cases and patients, paths, sizes and times of files, labels, modalities."""
     digest = hashlib.blake2b(other_grids.encode(), digest_size=16)
+    if require_orientation:
+        digest.update(b"oriented")
     for manifest in cohort.manifests:
         digest.update(repr(manifest.modalities).encode())
+        if manifest.orientation is not None:
+            digest.update(manifest.orientation.encode())
     for case in cohort.cases:
         whose = (case.key, case.group, case.visit, case.fold)
         parts = ([path is None for path in case.image], len(case.labels), list(case.maps))
@@ -81,6 +85,7 @@ def check_data(
     window: Sequence[float] | None = None,
     label_names: Mapping[int, str] | None = None,
     other_grids: OtherGrids = "refuse",
+    require_orientation: bool = False,
 ) -> None:
     """Check every case of a cohort before training; a resumed run does not read unchanged files again.
 
@@ -93,6 +98,8 @@ def check_data(
         label_names: names of the label values, if one network shall segment them all: every data set must have these,
             numbered without gaps. Without it each data set may label what it likes, as in pre-training.
         other_grids: ``"resample"`` if the run's `mtmed.transforms.LoadVolumed` resamples files on other grids.
+        require_orientation: refuse files that do not declare how their axes lie in the patient, if the run tells left
+            from right.
 
     Raises:
         InputError: with one line per problem; or if a run is continued on other data than it began with.
@@ -106,7 +113,8 @@ def check_data(
         raise InputError("dataset_dir", f"the data sets differ in modalities: {text}", "train on data sets that agree")
     if rank() != 0:
         return
-    path, fingerprint = Path(output_dir) / "data_check.json", _fingerprint(cohort, other_grids)
+    path = Path(output_dir) / "data_check.json"
+    fingerprint = _fingerprint(cohort, other_grids, require_orientation)
     before = _checked_before(path)
     if before == fingerprint:
         return
@@ -114,7 +122,13 @@ def check_data(
         # other cases make another split: what was trained on could now be validated on
         problem = "its files or cases are not those that this run began with"
         raise InputError("dataset_dir", problem, "restore them, or start over with --new true")
-    report = check_cases(cohort, patch_size=patch_size, spacing=spacing, other_grids=other_grids)
+    report = check_cases(
+        cohort,
+        patch_size=patch_size,
+        spacing=spacing,
+        other_grids=other_grids,
+        require_orientation=require_orientation,
+    )
     for notice in report.notices:
         logger.info("Notice: %s", notice)
     report.raise_if_errors()

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from mtmed.data.case import Case
 from mtmed.data.contrast_order import contrast_warnings
 from mtmed.errors import InputError
-from mtmed.transforms.reading import NiftiVolume, OtherGrids, check_same_grid, read_volume
+from mtmed.transforms.ras import axis_codes
+from mtmed.transforms.reading import NiftiVolume, OtherGrids, check_orientation, check_same_grid, read_volume
 from mtmed.transforms.resampling import check_overlap
 
 __all__ = ["CaseCheck"]
@@ -29,24 +30,36 @@ class CaseCheck:
         same_affine: whether affines that differ are an error.
         other_grids: ``"resample"`` if files on other grids are brought to the first image's: then they are a notice,
             and an error only if the fields of view share nothing.
+        require_orientation: whether a file that declares no orientation is an error; else it is a notice.
         errors: one line per problem, naming the file.
         notices: oddities that are handled, without the name of the case.
         shape: voxels along each axis of the first image; None if it cannot be read.
         spacing: distance of neighbouring voxels along each axis, mm.
         affine: voxel index to RAS+ millimetres, 4 x 4.
+        axes: where the first image's axes point by its affine, ``"RAS"`` for example; None if it declares no
+            orientation.
         voxels: number of voxels of each label value.
         hashes: of the voxels of each image, by path.
     """
 
-    def __init__(self, case: Case, *, same_affine: bool = True, other_grids: OtherGrids = "refuse") -> None:
+    def __init__(
+        self,
+        case: Case,
+        *,
+        same_affine: bool = True,
+        other_grids: OtherGrids = "refuse",
+        require_orientation: bool = False,
+    ) -> None:
         self.case = case
         self.same_affine = same_affine
         self.other_grids = other_grids
+        self.require_orientation = require_orientation
         self.errors: list[str] = []
         self.notices: list[str] = []
         self.shape: tuple[int, ...] | None = None
         self.spacing: tuple[float, ...] | None = None
         self.affine: NDArray[np.float64] = np.eye(4)
+        self.axes: str | None = None
         self.voxels: dict[int, int] = {}
         self.hashes: dict[str, bytes] = {}
 
@@ -87,6 +100,7 @@ class CaseCheck:
             if first is None:
                 first = _without_voxels(volume)
                 self.shape, self.spacing, self.affine = volume.data.shape[:3], volume.spacing[:3], volume.affine
+                self.axes = axis_codes(volume.affine) if volume.oriented else None
                 if _is_sheared(volume.affine):
                     self.notices.append("has a sheared affine; it is resampled to straight axes")
             else:
@@ -111,6 +125,8 @@ class CaseCheck:
     def _read(self, path: str, channels: int) -> NiftiVolume | None:
         try:
             volume = read_volume(path)
+            if self.require_orientation and (self.same_affine or self.shape is None):
+                check_orientation(volume)
         except InputError as error:
             self.errors.append(str(error))
             return None

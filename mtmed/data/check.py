@@ -94,6 +94,7 @@ def check_cases(
     spacing: Sequence[float] | None = None,
     same_affine: bool = True,
     other_grids: OtherGrids = "refuse",
+    require_orientation: bool = False,
     include_test: bool = False,
     workers: int | None = None,
 ) -> CheckReport:
@@ -103,8 +104,8 @@ def check_cases(
     infinite voxels; a constant image; channels, label or map on another grid than the first image; label or map values
     that are not whole numbers (within 1e-3), label values outside the manifest; the same voxels in two images. Notices:
     modalities that a case lacks or whose contrast is another's (`mtmed.data.contrast_order`), labels without
-    foreground, volumes smaller than the patch (they are padded), sheared affines, and other oddities that are handled.
-    Negative intensities are none: interpolation leaves them.
+    foreground, volumes smaller than the patch (they are padded), sheared affines, affines against the manifest's
+    ``orientation``, and other oddities that are handled. Negative intensities are none: interpolation leaves them.
 
     Args:
         cohort_or_cases: a cohort, whose manifests say what label values there are, or cases.
@@ -114,6 +115,8 @@ def check_cases(
         same_affine: whether a label whose affine differs from the image's is an error (else a notice).
         other_grids: ``"resample"`` if training resamples files on other grids than the first image's: then they are a
             notice, and an error only if the fields of view share nothing.
+        require_orientation: whether a file that does not declare how its axes lie in the patient is an error (else a
+            notice), for training that tells left from right.
         include_test: check the test cases of a cohort too.
         workers: number of threads; default: one per core, at most 8, which bounds the memory.
 
@@ -125,11 +128,13 @@ def check_cases(
     """
     check_other_grids(other_grids, same_affine)
     modalities: dict[str, tuple[str, ...]] = {}
+    orientations: dict[str, str | None] = {}
     notices: dict[str, list[str]] = defaultdict(list)
     if isinstance(cohort_or_cases, Cohort):
         manifests = cohort_or_cases.manifests
         label_names = {manifest.name: manifest.label_names for manifest in manifests}
         modalities = {manifest.name: manifest.modalities for manifest in manifests}
+        orientations = {manifest.name: manifest.orientation for manifest in manifests}
         cases = [case for item in manifests for case in (*item.cases, *(item.test_cases if include_test else ()))]
         for manifest in manifests:
             for case in (*manifest.cases, *manifest.test_cases):
@@ -142,7 +147,9 @@ def check_cases(
         workers = min(os.cpu_count() or 1, 8)
 
     def check(case: Case) -> CaseCheck:
-        outcome = CaseCheck(case, same_affine=same_affine, other_grids=other_grids)
+        outcome = CaseCheck(
+            case, same_affine=same_affine, other_grids=other_grids, require_orientation=require_orientation
+        )
         outcome.run(modalities.get(case.dataset, ("image",)), names.get(case.dataset))
         outcome.note_small(patch_size, spacing)
         return outcome
@@ -155,6 +162,12 @@ def check_cases(
     for outcome in outcomes:
         for text in outcome.notices:
             notices[text].append(outcome.case.key)
+    for dataset, known in orientations.items():
+        others = {item.case.key: item.axes for item in outcomes if item.case.dataset == dataset and item.axes}
+        others = {key: axes for key, axes in others.items() if known not in (None, axes)}
+        if others:
+            found = ", ".join(sorted(set(others.values())))
+            notices[f"is oriented {found} by its affine, but its data set is known to be {known}"] += others
     for dataset, values in names.items():
         labelled = [item.voxels for item in outcomes if item.case.dataset == dataset and item.voxels]
         for value, name in values.items():

@@ -13,8 +13,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mtmed.data.distance import DistanceUnit, boundary_distance, voxel_size
-from mtmed.data.draw import Draw
-from mtmed.data.volumes import Volumes
+from mtmed.data.draw import Box, Draw
+from mtmed.data.region import read_region
+from mtmed.data.volumes import Volume, Volumes
 from mtmed.errors import InputError
 from mtmed.randomness import random_generator
 
@@ -69,7 +70,8 @@ class CropDataset(Dataset[dict[str, Any]]):
         Returns:
             ``image`` float32 (C, H, W, D), ``label`` and ``distance`` (1, H, W, D) where there are any, ``volume``
             and ``dataset`` of the role ``"patch"``; each other role as a dictionary of these under its name;
-            ``step`` and ``position``.
+            ``step`` and ``position``. A box with a region gives, instead of all arrays, ``image`` as
+            `mtmed.data.region.read_region` shows it, and ``value``, the region's.
         """
         step, position = key
         generator = random_generator(self.seed, step, position, "draw")
@@ -77,17 +79,23 @@ class CropDataset(Dataset[dict[str, Any]]):
         sample: dict[str, Any] = {"step": step, "position": position}
         for role, box in boxes.items():
             volume = self.volumes[box.volume]
-            arrays = volume.crop(box.start, box.size)
-            if self.patch_distance is not None and "label" in arrays:
-                size = voxel_size(volume.affine, self.patch_distance)
-                arrays["distance"] = boundary_distance(arrays["label"][0], spacing=size)[None].astype(np.float32)
-            part: dict[str, Any] = {k: torch.from_numpy(v) for k, v in arrays.items()}
+            part = self._read(volume, box)
             part |= {"volume": box.volume, "dataset": volume.dataset}
             if role == "patch":
                 sample |= part
             else:
                 sample[role] = part
         return sample
+
+    def _read(self, volume: Volume, box: Box) -> dict[str, Any]:
+        if box.region is not None:
+            image = read_region(volume, box.start, box.size, box.region)
+            return {"image": torch.from_numpy(image), "value": box.region.value}
+        arrays = volume.crop(box.start, box.size)
+        if self.patch_distance is not None and "label" in arrays:
+            size = voxel_size(volume.affine, self.patch_distance)
+            arrays["distance"] = boundary_distance(arrays["label"][0], spacing=size)[None].astype(np.float32)
+        return {name: torch.from_numpy(values) for name, values in arrays.items()}
 
 
 class StepBatchSampler(Sampler[list[tuple[int, int]]]):

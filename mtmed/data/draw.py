@@ -10,10 +10,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from mtmed.data.region import Region
 from mtmed.data.volumes import Volume, Volumes
 from mtmed.errors import InputError
 
-__all__ = ["Box", "Draw", "PatchPair", "RandomCrop"]
+__all__ = ["Box", "Draw", "PatchPair", "RandomCrop", "checked_size"]
 
 
 class Box(NamedTuple):
@@ -23,11 +24,13 @@ class Box(NamedTuple):
         volume: index of the volume.
         start: first voxel (H, W, D); negative where the volume is smaller than the box.
         size: extent, voxels.
+        region: the region of the volume that the box shows, and how; None for all arrays as they are.
     """
 
     volume: int
     start: tuple[int, ...]
     size: tuple[int, ...]
+    region: Region | None = None
 
 
 class Draw(Protocol):
@@ -52,7 +55,7 @@ class RandomCrop:
     """
 
     def __init__(self, *, patch_size: Sequence[int], foreground_probability: float = 0.5) -> None:
-        self.patch_size = _checked_size(patch_size)
+        self.patch_size = checked_size("patch_size", patch_size)
         self.foreground_probability = _checked_probability("foreground_probability", foreground_probability)
 
     def __call__(self, volumes: Volumes, index: int, generator: np.random.Generator) -> dict[str, Box]:
@@ -75,7 +78,7 @@ class PatchPair:
     def __init__(
         self, *, patch_size: Sequence[int], foreground_probability: float = 0.5, same_image_probability: float = 0.5
     ) -> None:
-        self.patch_size = _checked_size(patch_size)
+        self.patch_size = checked_size("patch_size", patch_size)
         self.foreground_probability = _checked_probability("foreground_probability", foreground_probability)
         self.same_image_probability = _checked_probability("same_image_probability", same_image_probability)
 
@@ -112,10 +115,11 @@ def _draw_box(volume: Volume, size: tuple[int, ...], probability: float, generat
     return Box(volume.index, tuple(start), size)
 
 
-def _checked_size(patch_size: Sequence[int]) -> tuple[int, ...]:
-    size = tuple(int(length) for length in patch_size)
-    if len(size) not in (2, 3) or min(size) < 1 or size != tuple(patch_size):
-        raise InputError("patch_size", f"is {list(patch_size)}, allowed are 2 or 3 whole numbers >= 1", "correct it")
+def checked_size(name: str, given: Sequence[int]) -> tuple[int, ...]:
+    """Require the extent of a box: 2 or 3 whole numbers >= 1, else an `InputError` of the option ``name``."""
+    size = tuple(int(length) for length in given)
+    if len(size) not in (2, 3) or min(size) < 1 or size != tuple(given):
+        raise InputError(name, f"is {list(given)}, allowed are 2 or 3 whole numbers >= 1", "correct it")
     return size
 
 

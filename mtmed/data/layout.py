@@ -31,12 +31,14 @@ class LayoutMatch:
         manifest: the cases found; images without a label are test cases.
         unlabelled: ids of images that the label template should have had a label for but has not.
         excluded: ids left out, with the reason.
+        suspects: ids kept although they may be mislabelled, with what is known of them.
         notices: one line for everything a user should know.
     """
 
     manifest: Manifest
     unlabelled: tuple[str, ...]
     excluded: Mapping[str, str]
+    suspects: Mapping[str, str]
     notices: tuple[str, ...]
 
 
@@ -48,17 +50,20 @@ def apply_layout(layout: Layout, folder: str | os.PathLike[str]) -> Manifest:
     return match.manifest
 
 
-def match_layout(layout: Layout, folder: str | os.PathLike[str]) -> LayoutMatch:
+def match_layout(layout: Layout, folder: str | os.PathLike[str], *, exclude_suspects: bool = False) -> LayoutMatch:
     """Find the files of a data set and pair images with labels.
 
     Args:
         layout: where the files are.
         folder: the data set's folder. No image is opened.
+        exclude_suspects: leave out the cases that the layout suspects to be mislabelled.
 
     Raises:
         InputError: if the folder is missing, if no image of the first modality is found, if two files match where one
             is meant, or if labels have no image of the first modality.
     """
+    if exclude_suspects:
+        layout = replace(layout, exclude={**layout.suspects, **layout.exclude}, suspects={})
     folder = Path(folder).expanduser().absolute()
     if not folder.is_dir():
         raise InputError(folder, "no such folder", "check the path")
@@ -85,6 +90,10 @@ def match_layout(layout: Layout, folder: str | os.PathLike[str]) -> LayoutMatch:
             raise InputError(f"layout {layout.name}", problem, f"make 'id' ('{layout.id}') tell cases apart")
         ids.add(case.id)
     notices = [f"{case_id} left out: {reason}" for case_id, reason in excluded.items()]
+    suspects = {case.id: layout.suspects[case.id] for case in labelled if case.id in layout.suspects}
+    if suspects:
+        reasons = "; ".join(f"{case_id} ({reason})" for case_id, reason in suspects.items())
+        notices.append(f"{len(suspects)} case(s) kept that may be mislabelled (--exclude-suspects omits): {reasons}")
     if unlabelled:
         names = [case.id for case in unlabelled]
         notices.append(f"{len(names)} image(s) without a label kept as test cases: {_some(names)}")
@@ -105,8 +114,9 @@ def match_layout(layout: Layout, folder: str | os.PathLike[str]) -> LayoutMatch:
         licence=layout.licence,
         reference=layout.reference,
         has_groups=True,
+        orientation=layout.orientation,
     )
-    return LayoutMatch(manifest, tuple(case.id for case in unlabelled), excluded, tuple(notices))
+    return LayoutMatch(manifest, tuple(case.id for case in unlabelled), excluded, suspects, tuple(notices))
 
 
 class _Files:

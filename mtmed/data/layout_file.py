@@ -18,6 +18,8 @@ key                 meaning
 ``id``              template of the case's name, filled from the fields of ``image``; optional, default ``{case}``
 ``patient``         template of the patient, filled likewise: how the patient is read from the path
 ``exclude``         ids that are left out, each with the reason
+``suspects``        ids of cases that may be mislabelled, each with what is known of it; they are left out only if asked
+``orientation``     where the axes of its arrays are known to grow to, ``"IPL"`` for example: `mtmed.data.orientation`
 ``expected_cases``  number of labelled cases in the complete data set
 ``licence``         terms of use
 ``source``          where to get the data
@@ -40,6 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from mtmed.data.manifest import parse_label_names
+from mtmed.data.orientation import parse_orientation
 from mtmed.data.rows import RESERVED_MAPS
 from mtmed.data.template import Template
 from mtmed.errors import InputError
@@ -63,6 +66,8 @@ _OPTIONAL = {
     "maps": dict,
     "id": str,
     "exclude": dict,
+    "suspects": dict,
+    "orientation": str,
     "expected_cases": int,
     "notes": str,
 }
@@ -88,6 +93,8 @@ class Layout:
     test_image: tuple[Template, ...]
     maps: Mapping[str, Template]
     exclude: Mapping[str, str]
+    suspects: Mapping[str, str]
+    orientation: str | None
     expected_cases: int | None
     licence: str
     source: str
@@ -170,6 +177,8 @@ def read_layout(name_or_path: str | os.PathLike[str]) -> Layout:
         test_image=templates("test_image"),
         maps={str(name): Template(str(text)) for name, text in content.get("maps", {}).items()},
         exclude={str(key): str(reason) for key, reason in content.get("exclude", {}).items()},
+        suspects={str(key): str(reason) for key, reason in content.get("suspects", {}).items()},
+        orientation=parse_orientation(content.get("orientation"), file),
         expected_cases=content.get("expected_cases"),
         licence=content["licence"],
         source=content["source"],

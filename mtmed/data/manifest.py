@@ -1,7 +1,7 @@
 """A data set describes itself: a ``dataset.json`` in the form of the Medical Segmentation Decathlon.
 
-The file of a genuine Decathlon task is read as it stands. What a row of ``training`` or ``test`` may say is in
-`mtmed.data.rows`.
+The file of a genuine Decathlon task is read as it stands; beside its keys there may be ``orientation``, see
+`mtmed.data.orientation`. What a row of ``training`` or ``test`` may say is in `mtmed.data.rows`.
 """
 
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mtmed.data.case import Case
+from mtmed.data.orientation import parse_orientation
 from mtmed.data.rows import ROW_KEYS, format_row, parse_row
 from mtmed.errors import InputError
 from mtmed.files import atomic_file
@@ -38,6 +39,8 @@ class Manifest:
         licence: terms of use of the data.
         reference: where the data are described.
         has_groups: False if no case says whose it is, so that each case counts as a patient.
+        orientation: where the axes of its arrays are known to grow to (`mtmed.data.orientation`), which its affines
+            are compared with; None: not known.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Manifest:
     licence: str
     reference: str
     has_groups: bool
+    orientation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ def load_manifest(path: str | os.PathLike[str]) -> Manifest:
         licence=str(content.get("licence", content.get("license", ""))),
         reference=str(content.get("reference", "")),
         has_groups=all(with_patient),
+        orientation=parse_orientation(content.get("orientation"), file),
     )
 
 
@@ -198,6 +203,7 @@ def write_manifest(manifest: Manifest, path: str | os.PathLike[str]) -> Path:
         "labels": {str(value): name for value, name in sorted(manifest.label_names.items())},
         "numTraining": len(manifest.cases),
         "numTest": len(manifest.test_cases),
+        **({} if manifest.orientation is None else {"orientation": manifest.orientation}),
         "training": [format_row(case, file.parent, manifest.has_groups) for case in manifest.cases],
         "test": [format_row(case, file.parent, manifest.has_groups) for case in manifest.test_cases],
     }

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mtmed.data.case import Case
-from mtmed.data.distance import DISTANCE_UNITS, DistanceUnit, boundary_distance, voxel_size
+from mtmed.data.distance import DISTANCE_UNITS, DistanceUnit
 from mtmed.data.fingerprint import fingerprint
+from mtmed.data.volume_writing import write_volume
 from mtmed.data.volumes import (
     DATA_NAME,
     RECORD_NAME,
-    ArrayPlace,
     Record,
     Volume,
     Volumes,
@@ -41,9 +41,17 @@ from mtmed.errors import DISK_FULL, InputError
 
 __all__ = ["Volume", "VolumeStore", "Volumes"]
 
-_FORMAT = 2
-_TABLE_ROWS = 20_000
+_FORMAT = 3
 _TEMPORARY = "building-"
+
+
+class _Prepared(NamedTuple):
+    """What the transforms make of a case, see `write_volume`."""
+
+    image: torch.Tensor
+    labels: dict[str, NDArray[Any]]
+    affine: NDArray[np.float64]
+    remarks: tuple[str, ...]
 
 
 class VolumeStore:
@@ -51,14 +59,14 @@ class VolumeStore:
 
     Images are kept as uint16 with one linear scale per channel (rounding at most 1/131070 of the channel's range; 0,
     the outside of masked images, stays 0), labels and maps as uint8 or int16, with tables of voxel coordinates per
-    class of the label.
+    class of the label, and the bounding box of each value of label and maps.
 
     Args:
         folder: where the entries are kept; may be shared by processes and cohorts.
         transforms: MONAI dictionary transforms on the keys ``image`` and ``label``, beginning with the one that loads
             (`mtmed.transforms.LoadVolumed`). They are given the case's paths under ``image``, ``label`` (a list, if
-            several raters drew one) and the names of its maps, and its key under ``case``. Random transforms are
-            refused.
+            several raters drew one) and the names of its maps, and its key under ``case``; a label that none of them
+            loads is left out. What they append to the list ``remarks`` is kept. Random transforms are refused.
         distance: unit in which `mtmed.data.distance.boundary_distance` of the label is kept too; None leaves it out.
         maps: names of further integer maps that the transforms give (1, H, W, D) and that crops shall have, for
             example ``("tissue",)``.
@@ -172,11 +180,13 @@ class VolumeStore:
                 record = _valid_record(entry)
                 if record:
                     return record
-                image, labels, affine = self._transform(case)
+                prepared = self._transform(case)
                 shutil.rmtree(temporary, ignore_errors=True)
                 temporary.mkdir()
                 try:
-                    record = _write(temporary, case, image, labels, affine, self.distance)
+                    record = write_volume(
+                        temporary, paths=_channel_names(case), distance=self.distance, **prepared._asdict()
+                    )
                     shutil.rmtree(entry, ignore_errors=True)
                     os.replace(temporary, entry)
                 finally:
@@ -188,7 +198,7 @@ class VolumeStore:
                 raise InputError(self.folder, "no space left", "free some space and run again") from error
             raise InputError(case.images[0], f"cannot be prepared ({error})", "check file and folder") from error
 
-    def _transform(self, case: Case) -> tuple[torch.Tensor, dict[str, NDArray[Any]], NDArray[np.float64]]:
+    def _transform(self, case: Case) -> _Prepared:
         data: dict[Any, Any] = {"image": case.image[0] if len(case.image) == 1 else list(case.image), **case.maps}
         data["case"] = case.key
         if case.label:
@@ -218,7 +228,9 @@ class VolumeStore:
         if image.ndim not in (3, 4):
             raise InputError(case.images[0], f"has shape {tuple(image.shape)} after preprocessing", "expected C H W D")
         labels: dict[str, NDArray[Any]] = {}
-        for name in (*(["label"] if case.label else []), *self.maps):
+        # a label that no transform loads is still the name of its file
+        labelled = case.label and isinstance(data.get("label"), torch.Tensor | np.ndarray)
+        for name in (*(["label"] if labelled else []), *self.maps):
             path = str(case.label if name == "label" else case.maps.get(name, f"{name} of {case.key}"))
             if name not in data:
                 raise InputError(path, "no transform gives it", "list its path under 'maps', or add the transform")
@@ -226,7 +238,7 @@ class VolumeStore:
             if labels[name].shape != tuple(image.shape[1:]):
                 problem = f"has shape {labels[name].shape} after preprocessing, its image has {tuple(image.shape[1:])}"
                 raise InputError(path, problem, "give both the same grid and one label channel")
-        return image, labels, np.asarray(affine, np.float64)
+        return _Prepared(image, labels, np.asarray(affine, np.float64), tuple(data.get("remarks", ())))
 
 
 def _channel_names(case: Case) -> list[str]:
@@ -247,61 +259,3 @@ def _input_error(error: BaseException | None) -> InputError | None:
     while error is not None and not isinstance(error, InputError):
         error = error.__cause__ or error.__context__
     return error
-
-
-def _write(
-    folder: Path,
-    case: Case,
-    image: torch.Tensor,
-    labels: dict[str, NDArray[Any]],
-    affine: NDArray[np.float64],
-    distance: DistanceUnit | None,
-) -> Record:
-    slopes, intercepts = [], []
-    stored = np.empty(tuple(image.shape), np.uint16)
-    for channel, (low, high) in enumerate(finite_extremes(_channel_names(case), image)):
-        slope, intercept = _scale(low, high)
-        voxels = (image[channel] - intercept).mul_(1 / slope).round_().clamp_(0, 65535)
-        np.copyto(stored[channel], voxels.numpy(), casting="unsafe")
-        slopes.append(slope)
-        intercepts.append(intercept)
-    arrays: dict[str, NDArray[Any]] = {"image": stored, **labels}
-    classes: tuple[int, ...] = ()
-    if "label" in labels:
-        label = labels["label"]
-        if distance is not None:
-            arrays["distance"] = boundary_distance(label, spacing=voxel_size(affine, distance))
-        classes = tuple(int(value) for value in torch.bincount(torch.from_numpy(label).flatten()).nonzero())
-        arrays |= {f"class {value}": _table(label == value) for value in classes}
-        arrays["foreground"] = _table(label > 0)
-    places: dict[str, ArrayPlace] = {}
-    data = folder / DATA_NAME
-    with data.open("wb") as stream:
-        for name, array in arrays.items():
-            stream.write(bytes(-stream.tell() % 64))
-            places[name] = ArrayPlace(array.dtype.str, array.shape, stream.tell())
-            stream.write(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
-        stream.flush()
-        os.fsync(stream.fileno())
-    size, checksum = data.stat().st_size, sampled_checksum(data)
-    record = Record(places, affine.tolist(), slopes, intercepts, classes, size, checksum)
-    (folder / RECORD_NAME).write_text(record.text())
-    return record
-
-
-def _scale(low: float, high: float) -> tuple[float, float]:
-    """Slope and intercept by which 0 to 65535 span the range; where it holds 0, one of these numbers stands for it."""
-    slope = float(np.float32((high - low) / 65535)) or 1.0
-    if not low < 0 < high:
-        return slope, low
-    steps = np.float32(round(-low / slope))
-    return slope, -float(np.float32(slope) * steps)
-
-
-def _table(mask: NDArray[np.bool_]) -> NDArray[np.int16]:
-    places = np.flatnonzero(mask)
-    if len(places) > _TABLE_ROWS:
-        # a fixed key: the table is part of the entry, not of a run
-        generator = np.random.Generator(np.random.Philox(key=len(places)))
-        places = places[np.sort(generator.choice(len(places), _TABLE_ROWS, replace=False, shuffle=False))]
-    return np.stack(np.unravel_index(places, mask.shape), axis=-1).astype(np.int16)

@@ -43,6 +43,9 @@ class Record:
         slope: per channel, intensity = slope * stored + intercept.
         intercept: per channel.
         classes: label values present.
+        bounds: of ``label`` and each map, for each value > 0 the smallest box around its voxels: first voxel, then
+            the voxel after the last one.
+        remarks: what the transforms had to say of the case.
         size: bytes of the data file.
         checksum: CRC-32 of evenly spaced blocks of the data file, see `sampled_checksum`.
     """
@@ -52,6 +55,8 @@ class Record:
     slope: list[float]
     intercept: list[float]
     classes: tuple[int, ...]
+    bounds: dict[str, dict[int, list[int]]]
+    remarks: tuple[str, ...]
     size: int
     checksum: int
 
@@ -69,6 +74,9 @@ class Record:
         fields = json.loads(outer["record"])
         fields["arrays"] = {k: ArrayPlace(d, tuple(s), o) for k, (d, s, o) in fields["arrays"].items()}
         fields["classes"] = tuple(fields["classes"])
+        # JSON knows no numbers as keys
+        fields["bounds"] = {k: {int(v): box for v, box in boxes.items()} for k, boxes in fields["bounds"].items()}
+        fields["remarks"] = tuple(fields["remarks"])
         return cls(**fields)
 
 
@@ -99,6 +107,8 @@ class Volume:
         channels: number of image channels.
         affine: voxel index to RAS+ mm, 4 x 4 float64.
         classes: label values present, background included; empty for an unlabelled case.
+        maps: names of its maps of whole numbers, ``label`` among them if it has one.
+        remarks: what the transforms had to say of the case, for example why a region was left out.
     """
 
     def __init__(self, case: Case, folder: Path, record: Record, index: int, dataset: int) -> None:
@@ -108,6 +118,8 @@ class Volume:
         self.channels: int = record.arrays["image"].shape[0]
         self.shape: tuple[int, ...] = record.arrays["image"].shape[1:]
         self.classes = record.classes
+        self.maps = tuple(record.bounds)
+        self.remarks = record.remarks
         self.affine: NDArray[np.float64] = np.array(record.affine)
 
     def _array(self, name: str) -> NDArray[Any]:
@@ -130,6 +142,21 @@ class Volume:
         if label_value not in self.classes:
             return np.zeros((0, len(self.shape)), np.int16)
         return self._array(f"class {label_value}")
+
+    def bounds(self, map: str, value: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """Smallest box around all voxels of one value of the label or of a map.
+
+        Args:
+            map: ``label`` or the name of a map.
+            value: the value, > 0.
+
+        Returns:
+            First voxel of the box and the voxel after its last one, each (H, W, D); None if no voxel has the value.
+        """
+        box = self._record.bounds.get(map, {}).get(value)
+        if box is None:
+            return None
+        return tuple(box[: len(self.shape)]), tuple(box[len(self.shape) :])
 
     def crop(self, start: Sequence[int], size: Sequence[int]) -> dict[str, NDArray[Any]]:
         """Read a box; only the pages under it are touched.
@@ -197,6 +224,19 @@ class Volumes(Sequence[Volume]):
         case, folder, record = self._entries[index]
         position = range(len(self))[index]
         return Volume(case, folder, record, position, self._dataset_of[position])
+
+    def select(self, indices: Sequence[int]) -> "Volumes":
+        """Keep some volumes only, in the order of ``indices``."""
+        return Volumes([self._entries[index] for index in indices])
+
+    def having(self, map: str, value: int) -> list[int]:
+        """Indices of the volumes in which a voxel of the label or of a map has the value, > 0."""
+        return [index for index, (_, _, record) in enumerate(self._entries) if value in record.bounds.get(map, {})]
+
+    def patient(self, index: int) -> tuple[str, str]:
+        """Data set and group of a volume: the same for all examinations of one patient."""
+        case = self._entries[index][0]
+        return case.dataset, case.group
 
     def members(self, dataset: int) -> Sequence[int]:
         """Indices of the volumes of one data set, given by its index in ``datasets``."""

@@ -60,7 +60,7 @@ class Progress:
         seconds_left = (time.monotonic() - self._started) / done * left
         text = " ".join(f"{name} {value:.4g}" for name, value in losses.items())
         if self.evaluator is not None and self.evaluator.state.metrics:
-            metrics = self.evaluator.state.metrics
-            text += " | " + " ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name == "mean_dice")
+            key = self.evaluator.state.key_metric_name
+            text += f" | {key} {self.evaluator.state.metrics[key]:.4g}"
         remaining = str(timedelta(seconds=round(seconds_left)))
         logger.info("epoch %d/%d  %s  (%s left)", state.epoch, state.max_epochs, text, remaining)

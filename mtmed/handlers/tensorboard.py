@@ -139,9 +139,11 @@ class TensorBoardLog:
             self._first_case = None
 
     def _keep_first_case(self, evaluator: Any) -> None:
-        """The first 3D case of each validation is the one that is shown."""
+        """The first 3D case with a label map of each validation is the one that is shown."""
         output = evaluator.state.output
-        if self._first_case is not None or not isinstance(output, Mapping) or output["image"].dim() != 5:
+        if self._first_case is not None or not isinstance(output, Mapping):
+            return
+        if output["image"].dim() != 5 or output["label"].dim() != 5:
             return
         prediction = output["pred"][0]
         prediction = prediction.argmax(0) if len(prediction) > 1 else prediction[0]

@@ -1,6 +1,7 @@
 """Sliding-window inference that keeps label maps instead of logits, so that memory does not grow with the volume."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,7 +43,9 @@ class StreamingArgmaxInferer(Inferer):
     window holds, as it does with instance normalisation.
 
     Args:
-        roi_size: window size in voxels; an entry that is not positive stands for the image's size.
+        roi_size: window size in voxels; an entry that is not positive stands for the image's size, and one strictly
+            between 0 and 1 for that share of it, rounded up: ``[0.5, -1, -1]`` without overlap are the two halves,
+            which share the middle row where the number of rows is odd.
         sw_batch_size: windows per call of the network.
         overlap: share by which neighbouring windows overlap, in [0, 1), one number or one per axis.
         mode: ``"gaussian"`` or ``"constant"`` importance of a window's voxels.
@@ -59,13 +62,14 @@ class StreamingArgmaxInferer(Inferer):
 
     Raises:
         InputError: if `foreground` is neither ``"nonzero"`` nor a number nor None.
-        ValueError: for a batch size below 1, an overlap outside [0, 1), or a head of fewer than 2 channels.
+        ValueError: for a window size that is neither whole nor a share, a batch size below 1, an overlap outside
+            [0, 1), or a head of fewer than 2 channels.
     """
 
     def __init__(
         self,
         *,
-        roi_size: Sequence[int] | int,
+        roi_size: Sequence[float] | float,
         sw_batch_size: int = 1,
         overlap: Sequence[float] | float = 0.5,
         mode: str = "gaussian",
@@ -78,6 +82,9 @@ class StreamingArgmaxInferer(Inferer):
         progress: bool = False,
     ) -> None:
         super().__init__()
+        for side in [roi_size] if isinstance(roi_size, int | float) else roi_size:
+            if side != int(side) and not 0 < side < 1:
+                raise ValueError(f"roi_size is {roi_size}; give voxels, a share in (0, 1), or -1 for the image's size.")
         if sw_batch_size < 1:
             raise ValueError(f"sw_batch_size is {sw_batch_size}; give a number of windows from 1.")
         for share in [overlap] if isinstance(overlap, int | float) else overlap:
@@ -132,7 +139,7 @@ class StreamingArgmaxInferer(Inferer):
         return labels
 
     def _one(self, image: torch.Tensor, predictor: _Predictor, source: str) -> torch.Tensor:
-        roi = tuple(fall_back_tuple(self.roi_size, image.shape[1:]))
+        roi = self._window_size(tuple(image.shape[1:]))
         steps = [
             max(int(side * (1 - share)), 1)
             for side, share in zip(roi, ensure_tuple_rep(self.overlap, len(roi)), strict=True)
@@ -150,6 +157,14 @@ class StreamingArgmaxInferer(Inferer):
         labels = inside.new_zeros((len(inside), *image.shape[1:]))
         labels[(slice(None), *box)] = inside
         return labels
+
+    def _window_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        # rounded first, since 0.1 * 30 is a little above 3
+        wanted = [
+            math.ceil(round(entry * side, 6)) if 0 < entry < 1 else int(entry)
+            for entry, side in zip(ensure_tuple_rep(self.roi_size, len(size)), size, strict=True)
+        ]
+        return tuple(fall_back_tuple(wanted, size))
 
     def _labels(
         self,

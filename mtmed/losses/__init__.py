@@ -1,16 +1,21 @@
 """Plain loss functions: tensors in, a scalar out, no networks and no files."""
 
 from mtmed.losses.correlation import CrossCorrelationLoss, cross_correlation
+from mtmed.losses.foreground_bce import ForegroundBCELoss
 from mtmed.losses.generalised_dice import GeneralisedDiceLoss, TruePositiveRateLoss
 from mtmed.losses.label_contrast import LabelContrastLoss, label_relation
+from mtmed.losses.pair_contrast import PairContrastiveLoss, pair_distance
 from mtmed.losses.pixel_sampling import PixelSample, boundary_weight, nearest_downsample, sample_pixels, take_pixels
-from mtmed.losses.weighting import ConstantWeighting, WeightedLoss, Weighting
+from mtmed.losses.weighting import ConstantWeighting, LinearWeighting, WeightedLoss, Weighting
 
 __all__ = [
     "ConstantWeighting",
     "CrossCorrelationLoss",
+    "ForegroundBCELoss",
     "GeneralisedDiceLoss",
     "LabelContrastLoss",
+    "LinearWeighting",
+    "PairContrastiveLoss",
     "PixelSample",
     "TruePositiveRateLoss",
     "WeightedLoss",
@@ -19,6 +24,7 @@ __all__ = [
     "cross_correlation",
     "label_relation",
     "nearest_downsample",
+    "pair_distance",
     "sample_pixels",
     "take_pixels",
 ]

@@ -1,5 +1,6 @@
 """From several named losses to the one that is minimised."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 
 from mtmed.errors import InputError
 
-__all__ = ["ConstantWeighting", "WeightedLoss", "Weighting"]
+__all__ = ["ConstantWeighting", "LinearWeighting", "WeightedLoss", "Weighting"]
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,50 @@ class ConstantWeighting(Weighting):
 
     def forward(self, losses: Mapping[str, Tensor], step: int) -> WeightedLoss:
         """See `Weighting.forward`; the weights do not depend on the step."""
-        nameless = sorted(set(losses) - set(self.weights))
-        if nameless:
-            raise InputError("weights", f"none for loss {nameless[0]!r} (given: {sorted(self.weights)})", "add it")
-        terms = [self.weights[name] * loss for name, loss in losses.items()]
-        return WeightedLoss(sum(terms[1:], terms[0]), {name: self.weights[name] for name in losses})
+        return _weighted_sum(losses, self.weights)
+
+
+class LinearWeighting(Weighting):
+    r"""Weighted sum whose weights move linearly from the first step of a run to its last, and stay there.
+
+    .. math:: w_k(t) = s_k + (e_k - s_k) \min\left(\frac{t}{T - 1}, 1\right)
+
+    The weights are a function of the step alone, so a resumed run has those of an uninterrupted one.
+
+    Args:
+        start: weight :math:`s_k` of each loss at the first step; a weight whose loss is left out is not used.
+        end: weight :math:`e_k` of the same losses from the last step on.
+        steps: number of steps T; with a single step the weights at it are those of the start.
+
+    Raises:
+        InputError: if `start` and `end` name different losses, a weight is not finite, or there is no step; if a loss
+            has no weight, at its first step.
+    """
+
+    def __init__(self, *, start: Mapping[str, float], end: Mapping[str, float], steps: int) -> None:
+        super().__init__()
+        self.start, self.end, self.steps = dict(start), dict(end), steps
+        different = sorted(set(start) ^ set(end))
+        if different:
+            problem = f"give loss {different[0]!r} a weight in one of the two only"
+            raise InputError("start and end", problem, "name the same losses in both")
+        for side, weights in (("start", self.start), ("end", self.end)):
+            for name, weight in weights.items():
+                if not math.isfinite(weight):
+                    raise InputError(side, f"gives loss {name!r} the weight {weight}", "give a finite number")
+        if steps < 1:
+            raise InputError("steps", f"is {steps}", "give the number of steps of the run, 1 or more")
+
+    def forward(self, losses: Mapping[str, Tensor], step: int) -> WeightedLoss:
+        """See `Weighting.forward`."""
+        share = min(step / max(self.steps - 1, 1), 1.0)
+        weights = {name: weight * (1 - share) + self.end[name] * share for name, weight in self.start.items()}
+        return _weighted_sum(losses, weights)
+
+
+def _weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> WeightedLoss:
+    nameless = sorted(set(losses) - set(weights))
+    if nameless:
+        raise InputError("weights", f"none for loss {nameless[0]!r} (given: {sorted(weights)})", "add it")
+    terms = [weights[name] * loss for name, loss in losses.items()]
+    return WeightedLoss(sum(terms[1:], terms[0]), {name: weights[name] for name in losses})

@@ -13,6 +13,7 @@ from nibabel.orientations import aff2axcodes, apply_orientation, io_orientation
 from numpy.typing import NDArray
 
 from mtmed.data.case import Case
+from mtmed.data.label_groups import group_labels, group_names
 from mtmed.data.manifest import Cohort
 from mtmed.errors import InputError
 from mtmed.files import require_writable_folder
@@ -30,9 +31,9 @@ class CaseReport(ABC):
     """Handler that scores each prediction against the files of its case and reports at the end.
 
     A report implements `start`, `score` and `finish`. Beside it stands ``cases.json``: the files of each case, and its
-    organs with their values in prediction and reference, for whoever wants to draw them. The evaluator's batches are
-    rows of `mtmed.metrics.evaluation_cases`; its outputs have the label map under ``pred``, a `MetaTensor` (C, H, W, D)
-    on the network's grid.
+    organs with their values in prediction and reference (a list if there are several), for whoever wants to draw them.
+    The evaluator's batches are rows of `mtmed.metrics.evaluation_cases`; its outputs have the label map under ``pred``,
+    a `MetaTensor` (C, H, W, D) on the network's grid.
 
     Args:
         cohort: data sets of the cases.
@@ -41,9 +42,10 @@ class CaseReport(ABC):
         output_dir: folder for the report.
         window: lowest and highest image value in the overlays; None for quantiles of each image.
         overlays: whether to draw them.
+        label_groups: labels of the data sets that are one organ, by its name; None to take the labels as they are.
 
     Raises:
-        InputError: if the folder cannot be written or a data set labels no organ of the network's.
+        InputError: if the folder cannot be written, or a data set labels no organ of the network's or none of a group.
     """
 
     def __init__(
@@ -55,12 +57,14 @@ class CaseReport(ABC):
         output_dir: str | Path,
         window: Sequence[float] | None,
         overlays: bool,
+        label_groups: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.cases = {case.key: case for case in cases}
         self.label_names = {int(value): name for value, name in label_names.items()}
+        datasets = tuple(dict.fromkeys(case.dataset for case in cases))
         self.organs = {
-            name: shared_organs(self.label_names, cohort.label_names(name), name)
-            for name in dict.fromkeys(case.dataset for case in cases)
+            name: shared_organs(self.label_names, their_names, name)
+            for name, their_names in _names_in_files(cohort, datasets, label_groups).items()
         }
         self.output_dir = require_writable_folder(output_dir)
         self.window = (float(window[0]), float(window[1])) if window is not None else None
@@ -132,7 +136,7 @@ class CaseReport(ABC):
         # the reference in the network's label values, so that an organ has one colour
         renamed = np.zeros(reference.data.shape, np.int16)
         for ours, theirs in self.organs[case.dataset].values():
-            renamed[reference.data == theirs] = ours
+            renamed[np.isin(reference.data, theirs)] = ours
         affine = reference.affine
         to_ras = io_orientation(affine)
         image, label, predicted = (
@@ -162,22 +166,37 @@ def prediction_on_grid(prediction: MetaTensor, reference: NiftiVolume, *, channe
     return resample_label_to(labels, network_grid, reference.data.shape, reference.affine)
 
 
-def shared_organs(ours: Mapping[int, str], theirs: Mapping[int, str], dataset: str) -> dict[str, tuple[int, int]]:
-    """Organs that a network and a data set both label: name to (network's value, data set's value).
+def shared_organs(
+    ours: Mapping[int, str], theirs: Mapping[int, str], dataset: str
+) -> dict[str, tuple[int, int | tuple[int, ...]]]:
+    """Organs that a network and a data set both label: name to (network's value, data set's value or values).
 
     Raises:
         InputError: if there is none.
     """
-    values = {name.casefold(): value for value, name in theirs.items() if value != 0}
-    shared = {
-        name: (value, values[name.casefold()])
-        for value, name in ours.items()
-        if value != 0 and name.casefold() in values
-    }
+    values: dict[str, tuple[int, ...]] = {}
+    for value, name in theirs.items():
+        if value != 0:
+            values[name.casefold()] = (*values.get(name.casefold(), ()), value)
+    shared: dict[str, tuple[int, int | tuple[int, ...]]] = {}
+    for value, name in ours.items():
+        found = values.get(name.casefold(), ())
+        if value != 0 and found:
+            shared[name] = (value, found[0] if len(found) == 1 else found)
     if not shared:
         problem = f"labels {', '.join(values)}, the network {', '.join(n for v, n in ours.items() if v != 0)}"
         raise InputError(dataset, problem, "evaluate on a data set that labels one of the network's organs by its name")
     return shared
+
+
+def _names_in_files(
+    cohort: Cohort, datasets: Sequence[str], label_groups: Mapping[str, Sequence[str]] | None
+) -> dict[str, dict[int, str]]:
+    """Name of each value in the label files of each data set; that of its group, if there are groups."""
+    if label_groups is None:
+        return {name: cohort.label_names(name) for name in datasets}
+    names, values = group_names(label_groups), group_labels(cohort, label_groups)
+    return {name: {value: names[group] for value, group in values[name].items()} for name in datasets}
 
 
 def _volume(data: NDArray[Any]) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from mtmed.data.case import Case
 from mtmed.data.manifest import Cohort
 from mtmed.errors import InputError
 from mtmed.metrics.case_report import CaseReport, prediction_on_grid, read_reference
+from mtmed.metrics.names import ORGAN_METRICS, ORGAN_TABLE
 from mtmed.metrics.report import summary_table, write_report
 from mtmed.metrics.scores import EmptyPolicy, OrganScore, score_case
 
@@ -44,13 +45,17 @@ class EvaluationReport(CaseReport):
 
     Predictions are brought to the grid of the label file (the image's own), so that resampling errors count, and
     compared with the file as it stands. Organs are matched by name: those that both the network and the case's data set
-    label. Writes ``scores.csv``, ``summary.json`` and, per case, ``overlays/<case>.png``, and logs the table.
+    label, after `label_groups` has merged the data set's labels. Writes ``scores.csv``, ``summary.json`` and, per case,
+    ``overlays/<case>.png``, and logs the table.
 
     Args:
         cohort: data sets of the cases.
         cases: the cases that are evaluated.
         label_names: name of each label value of the network.
         output_dir: folder for the report.
+        label_groups: names of the data sets' labels that are one organ for the network, by its name, for example
+            ``{"kidney": ["kidney", "tumour"]}``; other labels are not scored. None to score the labels as they are.
+        metrics: scores in the summary and its table, see `mtmed.metrics.names.ORGAN_METRICS`; ``scores.csv`` has all.
         tolerance: of surface Dice, mm.
         empty: Dice of an organ that neither reference nor prediction has; see `mtmed.metrics.EMPTY_RULES`.
         window: lowest and highest image value in the overlays; None for quantiles of each image.
@@ -59,7 +64,8 @@ class EvaluationReport(CaseReport):
         seed: seed of the bootstrap.
 
     Raises:
-        InputError: if the folder cannot be written or a data set labels no organ of the network's.
+        InputError: if the folder cannot be written, a data set labels no organ of the network's, or a metric is
+            unknown.
     """
 
     def __init__(
@@ -69,6 +75,8 @@ class EvaluationReport(CaseReport):
         cases: Sequence[Case],
         label_names: Mapping[int | str, str],
         output_dir: str | Path,
+        label_groups: Mapping[str, Sequence[str]] | None = None,
+        metrics: Sequence[str] = ORGAN_TABLE,
         tolerance: float = 2.0,
         empty: EmptyPolicy = "nan",
         window: Sequence[float] | None = None,
@@ -76,17 +84,24 @@ class EvaluationReport(CaseReport):
         protocol: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
+        unknown = [name for name in metrics if name not in ORGAN_METRICS]
+        if unknown or not metrics:
+            problem = f"asks for {unknown[0]!r}" if unknown else "is empty"
+            raise InputError("metrics", problem, f"choose from {', '.join(ORGAN_METRICS)}")
         super().__init__(
             cohort=cohort,
             cases=cases,
             label_names=label_names,
+            label_groups=label_groups,
             output_dir=output_dir,
             window=window,
             overlays=overlays,
         )
+        self.metrics = tuple(metrics)
         self.tolerance = tolerance
         self.empty = empty
-        self.protocol = {"surface_dice_tolerance_mm": tolerance, "both_empty": empty, **(protocol or {})}
+        merged = {} if label_groups is None else {"label_groups": dict(label_groups)}
+        self.protocol = {"surface_dice_tolerance_mm": tolerance, "both_empty": empty, **merged, **(protocol or {})}
         self.seed = seed
         self.scores: list[OrganScore] = []
 
@@ -115,6 +130,8 @@ class EvaluationReport(CaseReport):
 
     def finish(self) -> None:
         """Write the report and log its table."""
-        summary = write_report(self.scores, self.output_dir, protocol=self.protocol, seed=self.seed)
+        summary = write_report(
+            self.scores, self.output_dir, metrics=self.metrics, protocol=self.protocol, seed=self.seed
+        )
         counts = f"{summary['cases']} cases of {summary['patients']} patients, mean (95 % interval over patients)"
         logger.info("%s\n%s", counts, summary_table(summary))

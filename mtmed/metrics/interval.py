@@ -1,15 +1,16 @@
 """How sure a mean is: bootstrap interval with the patient as the unit."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from mtmed.randomness import random_generator
 
-__all__ = ["Interval", "mean_interval"]
+__all__ = ["Interval", "mean_interval", "resampled_interval"]
 
 
 class Interval(NamedTuple):
@@ -74,7 +75,37 @@ def mean_interval(
     generator = random_generator(seed, 0, 0, "bootstrap")
     drawn = generator.integers(0, len(sums), (resamples, len(sums)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
-    width = math.sqrt(len(sums) / (len(sums) - 1)) * stats.t.ppf((1 + confidence) / 2, len(sums) - 1)
+    return Interval(mean, *_expanded_percentiles(means, len(sums), confidence), n, len(sums))
+
+
+def resampled_interval(
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    patients: int,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 9999,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Expanded percentile bootstrap interval of a statistic that is no mean over patients, see `mean_interval`.
+
+    Args:
+        statistic: takes how often each patient is drawn, resamples x patients, and gives a value for each resample; NaN
+            where it has none, which is left out.
+        patients: number of patients.
+        confidence: coverage aimed at, in (0, 1).
+        resamples: number of bootstrap samples.
+        seed: seed of the resampling.
+
+    Returns:
+        Lower and upper end.
+    """
+    generator = random_generator(seed, 0, 0, "bootstrap")
+    values = statistic(generator.multinomial(patients, np.full(patients, 1 / patients), resamples).astype(np.float64))
+    return _expanded_percentiles(values[np.isfinite(values)], patients, confidence)
+
+
+def _expanded_percentiles(values: NDArray[np.float64], patients: int, confidence: float) -> tuple[float, float]:
+    width = math.sqrt(patients / (patients - 1)) * stats.t.ppf((1 + confidence) / 2, patients - 1)
     tail = float(stats.norm.cdf(-width))
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Interval(mean, float(low), float(high), n, len(sums))
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from monai.data import MetaTensor
 
 from mtmed.data.case import Case
@@ -132,7 +133,7 @@ class LesionReport(CaseReport):
             predicted = prediction_on_grid(prediction, reference, channel=self.channel)
             for organ, (ours, theirs) in self.organs[case.dataset].items():
                 score = score_lesions(
-                    predicted == ours, reference.data == theirs, reference.spacing, neighbours=self.neighbours
+                    predicted == ours, np.isin(reference.data, theirs), reference.spacing, neighbours=self.neighbours
                 )
                 own.append(RaterScore(case.dataset, case.id, case.group, organ, rater, score))
             if rater == 1:

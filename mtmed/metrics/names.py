@@ -1,9 +1,17 @@
 """How the columns of ``scores.csv`` are called in tables."""
 
-__all__ = ["LESION_METRICS", "LOWER_IS_BETTER", "METRIC_NAMES", "ORGAN_METRICS"]
+__all__ = ["LESION_METRICS", "LOWER_IS_BETTER", "METRIC_NAMES", "ORGAN_METRICS", "ORGAN_TABLE", "PAIR_METRICS"]
 
-ORGAN_METRICS: dict[str, str] = {"dice": "Dice", "hd95": "HD95 (mm)", "surface_dice": "surface Dice"}
-"""Fields of `mtmed.metrics.OrganScore` that are averaged, in the order of the table."""
+ORGAN_METRICS: dict[str, str] = {
+    "dice": "Dice",
+    "hd95": "HD95 (mm)",
+    "surface_dice": "surface Dice",
+    "boundary_difference": "boundary difference",
+}
+"""Fields of `mtmed.metrics.OrganScore` that can be averaged."""
+
+ORGAN_TABLE = ("dice", "hd95", "surface_dice")
+"""Those that are, in the order of the table, unless others are asked for."""
 
 LESION_METRICS: dict[str, str] = {
     "dice": "Dice",
@@ -18,8 +26,17 @@ LESION_METRICS: dict[str, str] = {
 }
 """Fields of `mtmed.metrics.LesionScore` that stand in the table, in its order; the counts are in the files."""
 
-METRIC_NAMES: dict[str, str] = ORGAN_METRICS | LESION_METRICS
+PAIR_METRICS: dict[str, str] = {
+    "pair_accuracy": "accuracy on pairs",
+    "same_accuracy": "accuracy on same-side pairs",
+    "opposite_accuracy": "accuracy on opposite-side pairs",
+}
+"""Columns that `mtmed.metrics.PairReport` writes."""
+
+METRIC_NAMES: dict[str, str] = ORGAN_METRICS | LESION_METRICS | PAIR_METRICS
 """All of them."""
 
-LOWER_IS_BETTER = frozenset({"hd95", "lesion_wise_false_positive_rate", "false_positive_ml", "volume_difference"})
+LOWER_IS_BETTER = frozenset(
+    {"hd95", "boundary_difference", "lesion_wise_false_positive_rate", "false_positive_ml", "volume_difference"}
+)
 """Errors; of all other metrics more is better."""

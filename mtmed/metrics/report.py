@@ -7,7 +7,7 @@ from typing import Any
 
 from mtmed.errors import InputError
 from mtmed.files import require_writable_folder
-from mtmed.metrics.names import ORGAN_METRICS
+from mtmed.metrics.names import ORGAN_METRICS, ORGAN_TABLE
 from mtmed.metrics.scores import EMPTY_RULES, OrganScore
 from mtmed.metrics.tables import INTERVAL, aligned_table, metric_means, shown_mean, write_json, write_rows
 
@@ -17,8 +17,8 @@ SURFACES = "voxels with a face neighbour outside the mask, distances between vox
 """What surface distances are measured between, for the protocol of a report."""
 
 
-def _means(scores: Sequence[OrganScore], seed: int) -> dict[str, Any]:
-    found = metric_means([asdict(one) for one in scores], ORGAN_METRICS, seed=seed)
+def _means(scores: Sequence[OrganScore], metrics: Sequence[str], seed: int) -> dict[str, Any]:
+    found = metric_means([asdict(one) for one in scores], metrics, seed=seed)
     found["n"] = len(scores)
     found["n_empty"] = sum(one.empty for one in scores)
     found["n_missed"] = sum(one.missed for one in scores)
@@ -28,7 +28,11 @@ def _means(scores: Sequence[OrganScore], seed: int) -> dict[str, Any]:
 
 
 def summarise(
-    scores: Sequence[OrganScore], *, protocol: Mapping[str, Any] | None = None, seed: int = 0
+    scores: Sequence[OrganScore],
+    *,
+    metrics: Sequence[str] = ORGAN_TABLE,
+    protocol: Mapping[str, Any] | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Means with 95 % intervals per organ and overall, counts of odd cases, and how it was measured.
 
@@ -37,13 +41,14 @@ def summarise(
 
     Args:
         scores: of all cases and organs.
+        metrics: which scores to average, see `ORGAN_METRICS`.
         protocol: what else must be known to repeat the measurement (fold, checkpoint hash, tolerance, policy ...).
         seed: seed of the bootstrap.
     """
     organs = list(dict.fromkeys(one.organ for one in scores))
     return {
-        "organs": {organ: _means([one for one in scores if one.organ == organ], seed) for organ in organs},
-        "overall": _means(scores, seed),
+        "organs": {organ: _means([one for one in scores if one.organ == organ], metrics, seed) for organ in organs},
+        "overall": _means(scores, metrics, seed),
         "cases": len({(one.dataset, one.case) for one in scores}),
         "patients": len({(one.dataset, one.group) for one in scores}),
         "protocol": {"interval": INTERVAL, "surfaces": SURFACES, "empty_masks": EMPTY_RULES, **(protocol or {})},
@@ -54,6 +59,7 @@ def write_report(
     scores: Sequence[OrganScore],
     output_dir: str | Path,
     *,
+    metrics: Sequence[str] = ORGAN_TABLE,
     protocol: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -62,6 +68,7 @@ def write_report(
     Args:
         scores: of all cases and organs.
         output_dir: folder for both files.
+        metrics: which scores to average in the summary; the table of scores has all.
         protocol: see `summarise`.
         seed: seed of the bootstrap.
 
@@ -74,7 +81,7 @@ def write_report(
     if not scores:
         raise InputError(output_dir, "there is nothing to report: no case was scored", "check the fold and the labels")
     folder = require_writable_folder(output_dir)
-    summary = summarise(scores, protocol=protocol, seed=seed)
+    summary = summarise(scores, metrics=metrics, protocol=protocol, seed=seed)
     write_rows(folder / "scores.csv", [asdict(one) for one in scores])
     write_json(folder / "summary.json", summary)
     return summary
@@ -82,11 +89,12 @@ def write_report(
 
 def summary_table(summary: Mapping[str, Any]) -> str:
     """The summary as a table in plain text: mean (95 % interval) per organ, and how many cases stand behind it."""
-    lines = [["organ", *ORGAN_METRICS.values(), "cases", "empty", "missed"]]
+    metrics = [metric for metric in summary["overall"] if metric in ORGAN_METRICS]
+    lines = [["organ", *(ORGAN_METRICS[metric] for metric in metrics), "cases", "empty", "missed"]]
     rows = [*summary["organs"].items()]
     if len(rows) > 1:
         rows.append(("all", summary["overall"]))
     for organ, means in rows:
-        cells = [shown_mean(means[metric], digits=1 if metric == "hd95" else 3) for metric in ORGAN_METRICS]
+        cells = [shown_mean(means[metric], digits=1 if metric == "hd95" else 3) for metric in metrics]
         lines.append([organ, *cells, *(str(means[key]) for key in ("n", "n_empty", "n_missed"))])
     return aligned_table(lines)

@@ -1,4 +1,4 @@
-"""Scores of one case: Dice, HD95 and surface Dice per organ, with a written rule for empty masks."""
+"""Scores of one case: Dice, HD95, surface Dice and boundary per organ, with a written rule for empty masks."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.spatial import cKDTree
+
+from mtmed.metrics.boundary import boundary_difference, bounding_box, inner_boundary
 
 __all__ = ["EMPTY_RULES", "EmptyPolicy", "OrganScore", "score_case", "score_masks"]
 
@@ -20,6 +21,7 @@ EMPTY_RULES: dict[str, str] = {
     "both empty, one": "perfect: Dice 1, surface Dice 1, HD95 0",
     "reference empty": "Dice 0, surface Dice 0; HD95 is left out (no surface to measure from)",
     "prediction empty": "a miss: Dice 0, surface Dice 0, HD95 the image's diagonal",
+    "boundary difference": "left out where the reference is empty, whatever the rule; 1 where the prediction is",
 }
 """What is scored where a mask is empty; goes into every report."""
 
@@ -36,6 +38,7 @@ class OrganScore:
         dice: 2 |P and R| / (|P| + |R|).
         hd95: larger of the two directed 95 % quantiles of the distances between the surfaces, mm.
         surface_dice: share of both surfaces that lies within the tolerance of the other.
+        boundary_difference: see `mtmed.metrics.boundary_difference`.
         reference_ml: volume of the reference, ml.
         prediction_ml: volume of the prediction, ml.
         empty: the reference has none of the organ.
@@ -49,6 +52,7 @@ class OrganScore:
     dice: float
     hd95: float
     surface_dice: float
+    boundary_difference: float
     reference_ml: float
     prediction_ml: float
     empty: bool
@@ -93,12 +97,10 @@ def score_masks(
         return 0.0, math.nan, 0.0
     if not in_prediction:
         return 0.0, diagonal, 0.0
-    box = _joint_box(prediction, reference)
+    box = bounding_box(prediction | reference)
     prediction, reference = prediction[box], reference[box]
     dice = 2.0 * int(np.count_nonzero(prediction & reference)) / (in_prediction + in_reference)
-    surfaces = [
-        np.argwhere(mask ^ ndimage.binary_erosion(mask)) * np.asarray(spacing) for mask in (prediction, reference)
-    ]
+    surfaces = [np.argwhere(inner_boundary(mask)) * np.asarray(spacing) for mask in (prediction, reference)]
     # a tree of surface points: ten times faster for lesions spread over a brain than distance maps of their joint box
     to_reference, _ = cKDTree(surfaces[1]).query(surfaces[0])
     to_prediction, _ = cKDTree(surfaces[0]).query(surfaces[1])
@@ -107,20 +109,11 @@ def score_masks(
     return dice, hd95, near / (to_reference.size + to_prediction.size)
 
 
-def _joint_box(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[slice, ...]:
-    both = first | second
-    box = []
-    for axis in range(both.ndim):
-        filled = np.flatnonzero(both.any(axis=tuple(other for other in range(both.ndim) if other != axis)))
-        box.append(slice(int(filled[0]), int(filled[-1]) + 1))
-    return tuple(box)
-
-
 def score_case(
     prediction: NDArray[Any],
     reference: NDArray[Any],
     spacing: Sequence[float],
-    organs: Mapping[str, tuple[int, int]],
+    organs: Mapping[str, tuple[int, int | Sequence[int]]],
     *,
     dataset: str = "",
     case: str = "",
@@ -134,7 +127,7 @@ def score_case(
         prediction: label map H W [D] in the network's label values.
         reference: label map of the same shape in the data set's label values.
         spacing: voxel spacing, mm.
-        organs: name to (label value in the prediction, label value in the reference).
+        organs: name to (label value in the prediction, label value or values in the reference).
         dataset: data set of the case.
         case: id of the case.
         group: patient.
@@ -147,7 +140,7 @@ def score_case(
     millilitres = math.prod(spacing) / 1000.0
     scores = []
     for organ, (ours, theirs) in organs.items():
-        in_prediction, in_reference = prediction == ours, reference == theirs
+        in_prediction, in_reference = prediction == ours, np.isin(reference, theirs)
         dice, hd95, surface_dice = score_masks(in_prediction, in_reference, spacing, tolerance=tolerance, empty=empty)
         sizes = int(np.count_nonzero(in_reference)), int(np.count_nonzero(in_prediction))
         scores.append(
@@ -159,6 +152,7 @@ def score_case(
                 dice=dice,
                 hd95=hd95,
                 surface_dice=surface_dice,
+                boundary_difference=boundary_difference(in_prediction, in_reference),
                 reference_ml=sizes[0] * millilitres,
                 prediction_ml=sizes[1] * millilitres,
                 empty=sizes[0] == 0,

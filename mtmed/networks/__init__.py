@@ -1,7 +1,9 @@
 """Encoder-decoders, projectors and their weights files; no losses, no images."""
 
 from mtmed.networks.definition import build_network, network_definition
+from mtmed.networks.dense_unet import DenseUNet
 from mtmed.networks.foreground_prior import with_foreground_prior
+from mtmed.networks.plain_decoder import PlainDecoder
 from mtmed.networks.unet import UNet
 from mtmed.networks.unetr import UNETR
 from mtmed.networks.weights import (
@@ -19,6 +21,8 @@ from mtmed.networks.weights import (
 
 __all__ = [
     "UNETR",
+    "DenseUNet",
+    "PlainDecoder",
     "TransferReport",
     "UNet",
     "atomic_save",

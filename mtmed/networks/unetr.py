@@ -45,6 +45,7 @@ class UNETR(MonaiUNETR):
         in_channels: channels of the image.
         decoder_channels: channels of what ``decode`` returns.
         image_size: the spatial size the network accepts.
+        spatial_dims: 2 or 3.
 
     Raises:
         ValueError: if a side of ``img_size`` is not a multiple of 16.
@@ -85,6 +86,7 @@ class UNETR(MonaiUNETR):
         self.in_channels = in_channels
         self.decoder_channels = feature_size
         self.image_size = list(img_size)
+        self.spatial_dims = spatial_dims
         # MONAI's transformer blocks carry a cross-attention norm that UNETR never calls; without a gradient it would
         # stop distributed training at the second step.
         for name, parameter in self.named_parameters():

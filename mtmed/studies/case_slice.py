@@ -76,13 +76,13 @@ def _prediction(
 
 
 def _numbered(
-    labels: NDArray[Any], values: Mapping[str, tuple[int, int]], organs: Sequence[str], side: int
+    labels: NDArray[Any], values: Mapping[str, tuple[int, int | tuple[int, ...]]], organs: Sequence[str], side: int
 ) -> NDArray[np.uint8]:
     """Number of the organ of each voxel; `side` is 0 for the network's label values, 1 for the data set's."""
     found = np.zeros(labels.shape, np.uint8)
     for number, organ in enumerate(organs, start=1):
         if organ in values:
-            found[labels == values[organ][side]] = number
+            found[np.isin(labels, values[organ][side])] = number
     return found
 
 

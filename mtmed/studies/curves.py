@@ -3,7 +3,7 @@
 import csv
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mtmed.studies.smoothing import arrival, dice_window, moving_average
 
 __all__ = ["Curve", "curve_figure", "mean_curve", "read_loss", "read_validation_dice", "smoothed"]
 
@@ -84,26 +86,42 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
     return Curve(steps, np.mean([np.interp(steps, curve.steps, curve.values) for curve in curves], axis=0))
 
 
-def curve_figure(losses: Mapping[str, Sequence[Curve]], dice: Mapping[str, Sequence[Curve]], *, title: str) -> Figure:
+def curve_figure(
+    losses: Mapping[str, Sequence[Curve]],
+    dice: Mapping[str, Sequence[Curve]],
+    *,
+    title: str,
+    reference_arm: str | None = None,
+) -> Figure:
     """Draw loss and validation Dice over iterations, an arm in one colour.
 
-    Light lines are the values as they are, thin lines the moving average of each run (`smoothed`), the thick line its
-    mean over the arm's runs; a single value is a dot. Each arm's loss is its own total, so that arms with other losses
-    lie on another level.
+    Light lines are the values as they are, thin lines the moving average of each run (`smoothed`; of the Dice
+    `mtmed.studies.smoothing`), the thick line its mean over the arm's runs; a single value is a dot. Each arm's loss is
+    its own total, so that arms with other losses lie on another level. A dashed line is where the reference arm's thick
+    line of the Dice ends; a diamond is where an arm's thick line first comes there.
 
     Args:
         losses: curves of each arm's runs; empty ones are passed over.
         dice: the same of the validation Dice.
         title: above both panels.
+        reference_arm: the arm that the others shall overtake; None draws neither dashed line nor diamonds.
     """
     figure = Figure(figsize=(11, 4.4 + 0.1 * max(len(losses), len(dice))), dpi=110)
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 2)
-    for panel, curves, name in zip(panels, (losses, dice), ("total loss", "validation Dice"), strict=True):
+    window = dice_window(len(curve.steps) for own in dice.values() for curve in own)
+    for panel, curves, name, average in (
+        (panels[0], losses, "total loss", smoothed),
+        (panels[1], dice, "validation Dice", lambda values: moving_average(values, window)),
+    ):
         drawn = {arm: [curve for curve in own if len(curve.steps)] for arm, own in curves.items()}
+        means: dict[str, tuple[Curve, str]] = {}
         for index, (arm, own) in enumerate(drawn.items()):
             if own:
-                _draw(panel, own, arm, _COLOURS[index % 7], _STYLES[index // 7 % 3])
+                colour = _COLOURS[index % 7]
+                means[arm] = _draw(panel, own, arm, colour, _STYLES[index // 7 % 3], average), colour
+        if curves is dice and reference_arm in means:
+            _draw_arrivals(panel, means, reference_arm)
         panel.set_xlabel("iteration")
         panel.set_ylabel(name)
         panel.grid(color="#dddddd", linewidth=0.6)
@@ -118,18 +136,43 @@ def curve_figure(losses: Mapping[str, Sequence[Curve]], dice: Mapping[str, Seque
     return figure
 
 
-def _draw(panel: Any, curves: Sequence[Curve], arm: str, colour: str, style: Any) -> None:
-    averaged = [Curve(curve.steps, smoothed(curve.values)) for curve in curves]
-    for raw, average in zip(curves, averaged, strict=True):
-        for curve, alpha in ((raw, 0.18), (average, 0.5)):
+def _draw(
+    panel: Any,
+    curves: Sequence[Curve],
+    arm: str,
+    colour: str,
+    style: Any,
+    average: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+) -> Curve:
+    """Draw the runs of an arm and return the mean of their averages."""
+    averaged = [Curve(curve.steps, average(curve.values)) for curve in curves]
+    for raw, own in zip(curves, averaged, strict=True):
+        for curve, alpha in ((raw, 0.18), (own, 0.5)):
             kept = _thinned(curve)
             panel.plot(
                 kept.steps, kept.values, color=colour, alpha=alpha, linewidth=0.8, zorder=1, marker=_marker(kept)
             )
-    mean = _thinned(mean_curve(averaged))
+    whole = mean_curve(averaged)
+    mean = _thinned(whole)
     label = f"{arm} ({len(curves)} run{'s' if len(curves) > 1 else ''})"
     look = {"color": colour, "linestyle": style, "linewidth": 2.2, "marker": _marker(mean)}
     panel.plot(mean.steps, mean.values, label=label, zorder=2, **look)
+    return whole
+
+
+def _draw_arrivals(panel: Any, means: Mapping[str, tuple[Curve, str]], reference_arm: str) -> None:
+    """Where the mean of the reference arm ends, and where that of each arm first comes there."""
+    reference, _ = means[reference_arm]
+    if not len(reference.steps):
+        return
+    target = float(reference.values[-1])
+    label = f"final Dice of {reference_arm} (diamond: reached)"
+    panel.axhline(target, color="#444444", linestyle="dashed", linewidth=1.0, zorder=1.5, label=label)
+    for mean, colour in means.values():
+        index = arrival(mean.values, target)
+        if index is not None:
+            look = {"marker": "D", "markersize": 7, "color": colour, "markeredgecolor": "white"}
+            panel.plot(mean.steps[index : index + 1], mean.values[index : index + 1], linestyle="", zorder=3, **look)
 
 
 def _marker(curve: Curve) -> str:

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from mtmed.files import atomic_file
 from mtmed.studies.case_figure import CaseRow, case_figure
 from mtmed.studies.case_slice import case_row
-from mtmed.studies.curves import curve_figure, read_loss, read_validation_dice
+from mtmed.studies.curves import curve_figure, read_loss
+from mtmed.studies.dice_curves import DiceCurves, read_dice_curves
 from mtmed.studies.results import CaseFiles, Result, read_case_files, read_scores, score_columns
 
 __all__ = ["Picture", "draw_pictures"]
@@ -47,6 +48,7 @@ def draw_pictures(
     *,
     organs: Sequence[str] | None = None,
     reference_arm: str | None = None,
+    dice: DiceCurves | None = None,
 ) -> list[Picture]:
     """Draw, for each label fraction, the curves of all finished runs and three cases in all arms.
 
@@ -59,12 +61,15 @@ def draw_pictures(
         results: all runs of the study; those that are not finished are passed over.
         output_dir: folder for the files.
         organs: organs to outline; None for all.
-        reference_arm: the arm that cases are chosen by; None for the first arm with scores.
+        reference_arm: the arm that cases are chosen by and whose final Dice is marked; None for the first arm with
+            scores, and no mark.
+        dice: validation Dice of the finished runs; None reads it.
 
     Returns:
         The pictures; one that cannot be drawn, for example because a file is damaged, is one without a path. Nothing
         to draw is no error.
     """
+    dice = dice or read_dice_curves(results)
     pictures: list[Picture] = []
     for fraction in sorted({result.fraction for result in results}):
         own = [result for result in results if result.fraction == fraction]
@@ -72,7 +77,7 @@ def draw_pictures(
         # in the order of the study, not of the sorted runs
         arms = [arm for arm in dict.fromkeys(run.arm for run in results) if any(run.arm == arm for run in own)]
         runs = {arm: [run for run in own if run.arm == arm and run.state == "finished"] for arm in arms}
-        pictures += _tried(_draw_curves, "curves", fraction, runs, output_dir)
+        pictures += _tried(_draw_curves, "curves", fraction, runs, output_dir, dice, reference_arm)
         pictures += _tried(_draw_cases, "cases", fraction, runs, output_dir, organs, reference_arm)
     return pictures
 
@@ -91,14 +96,20 @@ def _not_drawn(what: str, error: Exception) -> str:
     return f"{what}: cannot be drawn ({reason})"
 
 
-def _draw_curves(fraction: float, runs: Mapping[str, Sequence[Result]], output_dir: Path) -> list[Picture]:
-    folders = {arm: [run.training for run in own if run.training is not None] for arm, own in runs.items()}
-    losses = {arm: [read_loss(folder) for folder in own] for arm, own in folders.items()}
-    dice = {arm: [read_validation_dice(folder) for folder in own] for arm, own in folders.items()}
-    if not any(len(curve.steps) for curves in (losses, dice) for own in curves.values() for curve in own):
+def _draw_curves(
+    fraction: float,
+    runs: Mapping[str, Sequence[Result]],
+    output_dir: Path,
+    dice: DiceCurves,
+    reference_arm: str | None,
+) -> list[Picture]:
+    losses = {arm: [read_loss(run.training) for run in own if run.training is not None] for arm, own in runs.items()}
+    validated = {arm: dice.of(arm, fraction) for arm in runs}
+    if not any(len(curve.steps) for curves in (losses, validated) for own in curves.values() for curve in own):
         return []
     title = f"Training with {fraction:g} % of the labels"
-    return [_save(curve_figure(losses, dice, title=title), output_dir / f"curves_{fraction:g}.png", title)]
+    figure = curve_figure(losses, validated, title=title, reference_arm=reference_arm)
+    return [_save(figure, output_dir / f"curves_{fraction:g}.png", title)]
 
 
 def _draw_cases(

@@ -14,10 +14,13 @@ from mtmed.files import atomic_file, require_writable_folder
 from mtmed.metrics.interval import Interval
 from mtmed.metrics.names import METRIC_NAMES
 from mtmed.metrics.tables import aligned_table, write_json, write_rows
+from mtmed.studies.convergence_report import Convergence, study_convergence
+from mtmed.studies.dice_curves import read_dice_curves
 from mtmed.studies.pictures import Picture, draw_pictures
 from mtmed.studies.protocol import protocol_lines, study_protocol
 from mtmed.studies.results import Result
 from mtmed.studies.table import RULES, StudyTable, study_table, table_values
+from mtmed.studies.tensorboard import CURVES, write_dice_events
 
 __all__ = ["write_report"]
 
@@ -48,8 +51,10 @@ def write_report(
 
     Writes ``table.csv`` (a row per metric, organ, fraction and arm), ``comparisons.csv`` (a row per pair of arms),
     ``table.json`` (both), ``table.md``, ``report.html`` (self-contained) and the PNGs of
-    `mtmed.studies.pictures.draw_pictures`. Runs without scores are left out of all numbers and named; so are pictures
-    that cannot be drawn. How it was measured (split, folds, tolerances ...) is what the evaluations state themselves.
+    `mtmed.studies.pictures.draw_pictures`. Where trainings recorded validation Dice, its curves for TensorBoard in
+    ``curves/``; with a reference arm also how soon each run comes to that arm's final Dice, in ``convergence.csv`` (a
+    row per run) and ``table.json``. Runs without scores are left out of all numbers and named; so are pictures that
+    cannot be drawn. How it was measured (split, folds, tolerances ...) is what the evaluations state themselves.
 
     Args:
         results: all runs that the study plans, whatever their state.
@@ -71,21 +76,29 @@ def write_report(
     table = study_table(results, metrics=metrics, organs=organs, reference_arm=reference_arm)
     folder = require_writable_folder(output_dir)
     common, differing = study_protocol(results)
-    pictures = draw_pictures(results, folder, organs=organs, reference_arm=reference_arm)
+    dice = read_dice_curves(results)
+    convergence = study_convergence(results, dice, reference_arm=reference_arm)
+    pictures = draw_pictures(results, folder, organs=organs, reference_arm=reference_arm, dice=dice)
     blocks = _blocks(table)
+    if convergence is not None:
+        blocks += _soon(convergence)
     if common or differing:
         blocks.append(_Block("How it was measured", lines=protocol_lines(common, differing)))
-    if lost := [picture.caption for picture in pictures if picture.path is None]:
+    if lost := [picture.caption for picture in pictures if picture.path is None] + list(dice.unreadable):
         blocks.append(_Block("Not drawn", lines=lost))
     values = table_values(table)
-    write_json(folder / "table.json", {"title": title, **values, "protocol": {"same": common, "differs": differing}})
-    for name, rows in (("table.csv", values["rows"]), ("comparisons.csv", values["comparisons"])):
+    soon = None if convergence is None else convergence.values()
+    protocol = {"same": common, "differs": differing}
+    write_json(folder / "table.json", {"title": title, **values, "convergence": soon, "protocol": protocol})
+    tables = {"table": values["rows"], "comparisons": values["comparisons"], "convergence": soon and soon["runs"]}
+    for name, rows in ((f"{stem}.csv", rows) for stem, rows in tables.items()):
         if rows:
             write_rows(folder / name, [_flat(row) for row in rows])
         else:
             (folder / name).unlink(missing_ok=True)
     _write(folder / "table.md", _markdown(title, blocks))
     _write(folder / "report.html", _html(title, blocks, pictures))
+    write_dice_events(dice, folder / CURVES)
     return _plain(title, blocks)
 
 
@@ -140,6 +153,14 @@ def _comparisons(table: StudyTable) -> _Block:
         for one in table.comparisons
     ]
     return _Block("Paired comparisons on the same patients", header, cells)
+
+
+def _soon(convergence: Convergence) -> list[_Block]:
+    means, comparisons = convergence.arm_table(), convergence.comparison_table()
+    blocks = [_Block("How soon", *means, lines=convergence.notes())]
+    if convergence.comparisons:
+        blocks.append(_Block("How soon: paired comparisons of the runs", *comparisons))
+    return [*blocks, _Block("How soon: how the numbers are made", lines=convergence.rules())]
 
 
 def _called(metric: str) -> str:

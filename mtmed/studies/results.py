@@ -80,14 +80,14 @@ class CaseFiles:
     Attributes:
         image: the image that the label maps lie on.
         reference: reference label map.
-        organs: organ to (value in the prediction, value in the reference).
+        organs: organ to (value in the prediction, value or values in the reference).
         window: lowest and highest image value that is shown; None if it is left to the picture.
         prediction: predicted label map.
     """
 
     image: Path
     reference: Path
-    organs: Mapping[str, tuple[int, int]]
+    organs: Mapping[str, tuple[int, int | tuple[int, ...]]]
     window: tuple[float, float] | None
     prediction: Path
 
@@ -148,7 +148,7 @@ def read_case_files(evaluation: Path) -> dict[str, CaseFiles]:
             key: CaseFiles(
                 image=Path(entry["image"]),
                 reference=Path(entry["reference"]),
-                organs={organ: (int(ours), int(theirs)) for organ, (ours, theirs) in entry["organs"].items()},
+                organs={organ: (int(ours), _values(theirs)) for organ, (ours, theirs) in entry["organs"].items()},
                 window=(float(entry["window"][0]), float(entry["window"][1])) if entry["window"] else None,
                 prediction=evaluation / "predictions" / f"{key.replace('/', '_')}_seg.nii.gz",
             )
@@ -165,6 +165,10 @@ def read_protocol(evaluation: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return protocol if isinstance(protocol, dict) else {}
+
+
+def _values(listed: int | list[int]) -> int | tuple[int, ...]:
+    return tuple(map(int, listed)) if isinstance(listed, list) else int(listed)
 
 
 def _opened(path: Path) -> Any:

@@ -1,10 +1,13 @@
 """What is done to an image: reading, resampling, batched augmentation."""
 
 from mtmed.transforms.affine import Affine
+from mtmed.transforms.body_halves import BodyHalvesd
 from mtmed.transforms.elastic import Elastic
 from mtmed.transforms.geometry import SpatialAugmentation
 from mtmed.transforms.heads import SplitHeadsd
 from mtmed.transforms.intensity import Gamma, GaussianNoise, GaussianSmooth, IntensityScale, IntensityShift
+from mtmed.transforms.kidney_sides import KidneySidesd
+from mtmed.transforms.label_groups import GroupLabelsd
 from mtmed.transforms.modality_dropout import ModalityDropout
 from mtmed.transforms.raters import SplitRatersd
 from mtmed.transforms.reading import LoadVolumed
@@ -19,13 +22,16 @@ from mtmed.transforms.writing import SaveLabelMapd, resample_label_to, write_nif
 __all__ = [
     "TISSUE_NAMES",
     "Affine",
+    "BodyHalvesd",
     "Elastic",
     "Flip",
     "Gamma",
     "GaussianNoise",
     "GaussianSmooth",
+    "GroupLabelsd",
     "IntensityScale",
     "IntensityShift",
+    "KidneySidesd",
     "LoadVolumed",
     "MergeLesionsd",
     "ModalityDropout",

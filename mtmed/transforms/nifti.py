@@ -41,6 +41,7 @@ class NiftiVolume:
         header: the header's fields; empty for other formats.
         path: where it was read.
         notes: what is odd about the file but could be read.
+        oriented: whether the file declares how its axes lie in the patient; otherwise the affine is a guess.
     """
 
     data: NDArray[Any]
@@ -49,6 +50,7 @@ class NiftiVolume:
     header: Mapping[str, Any]
     path: str
     notes: tuple[str, ...] = field(default=())
+    oriented: bool = True
 
 
 def read_nifti(path: str | Path) -> NiftiVolume:
@@ -91,10 +93,10 @@ def read_nifti(path: str | Path) -> NiftiVolume:
     data = np.frombuffer(body, dtype, count=int(np.prod(shape)), offset=offset).reshape(shape, order="F")
     if not dtype.isnative:
         data = data.astype(dtype.newbyteorder("="))
-    affine = _affine(path, header, notes)
+    affine, oriented = _affine(path, header, notes)
     spacing = tuple(float(length) for length in np.linalg.norm(affine[:3, : min(len(shape), 3)], axis=0))
     check_geometry(path, affine, spacing)
-    return NiftiVolume(_scaled(path, data, header), affine, spacing, dict(header), str(path), tuple(notes))
+    return NiftiVolume(_scaled(path, data, header), affine, spacing, dict(header), str(path), tuple(notes), oriented)
 
 
 def check_file(path: Path) -> tuple[bytes, int]:
@@ -219,19 +221,21 @@ def _dtype(path: Path, header: Any) -> np.dtype[Any]:
     return dtype
 
 
-def _affine(path: Path, header: Any, notes: list[str]) -> NDArray[np.float64]:
+def _affine(path: Path, header: Any, notes: list[str]) -> tuple[NDArray[np.float64], bool]:
+    """Affine in mm, and whether the header declares one."""
     try:
         sform, scode = header.get_sform(coded=True)
         qform, qcode = header.get_qform(coded=True)
         affine = np.array(header.get_best_affine(), np.float64)
     except Exception as error:
         raise InputError(path, f"orientation in the header is damaged ({error})", "export the file again") from error
-    if not scode and not qcode:
+    oriented = bool(scode or qcode)
+    if not oriented:
         notes.append("declares neither sform nor qform, so its orientation is a guess")
     elif scode and qcode and not np.allclose(sform, qform, atol=1e-2):
         notes.append("has a qform that differs from its sform; the sform is used")
     affine[:3] *= _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
-    return affine
+    return affine, oriented
 
 
 def _scaled(path: Path, data: NDArray[Any], header: Any) -> NDArray[Any]:

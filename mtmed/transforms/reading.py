@@ -20,6 +20,7 @@ __all__ = [
     "LoadVolumed",
     "NiftiVolume",
     "OtherGrids",
+    "check_orientation",
     "check_other_grids",
     "check_same_grid",
     "read_nifti",
@@ -32,6 +33,7 @@ OtherGrids = Literal["refuse", "resample"]
 _NIFTI = (".nii", ".nii.gz")
 _SMALL_INTEGERS = {np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int16)}  # torch lacks operations for uint16
 _ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
+_METAIMAGE_DIRECTIONS = (b"TransformMatrix", b"Orientation", b"Rotation")  # names of the same field
 
 
 def read_volume(path: str | Path) -> NiftiVolume:
@@ -73,6 +75,17 @@ def check_same_grid(first: NiftiVolume, second: NiftiVolume, *, same_affine: boo
         raise InputError(second.path, problem, remedy)
 
 
+def check_orientation(volume: NiftiVolume) -> None:
+    """Require that a file declares how its axes lie in the patient.
+
+    Raises:
+        InputError: otherwise, since left and right are then a guess.
+    """
+    if not volume.oriented:
+        problem = "declares no orientation (NIfTI: neither sform nor qform), so that left and right are unknown"
+        raise InputError(volume.path, problem, "export it again with its geometry, or leave the case out")
+
+
 def check_other_grids(other_grids: str, same_affine: bool) -> None:
     """Require a known value of the option, and one rule only for affines that differ.
 
@@ -107,11 +120,14 @@ class LoadVolumed(MapTransform):
         keep_integers: leave integers of 8 and 16 bits as they are in the file, so that turning and resampling a scan
             moves half or a quarter of the memory. For chains whose next steps accept integers, as Orientationd
             followed by `SeparableSpacingd` (which gives float32) do.
+        require_orientation: refuse files that do not declare how their axes lie in the patient, for chains that tell
+            left from right. With ``same_affine`` false only the file whose affine is taken must declare it.
         allow_missing_keys: pass over keys that the data do not have.
 
     Raises:
-        InputError: see `read_nifti`, `check_same_grid` and `mtmed.transforms.resampling.resample_volume_to`; or if an
-            entry lists no file; or if ``same_affine`` is false while ``other_grids`` is ``"resample"``.
+        InputError: see `read_nifti`, `check_same_grid`, `check_orientation` and
+            `mtmed.transforms.resampling.resample_volume_to`; or if an entry lists no file; or if ``same_affine`` is
+            false while ``other_grids`` is ``"resample"``.
     """
 
     def __init__(
@@ -121,6 +137,7 @@ class LoadVolumed(MapTransform):
         same_affine: bool = True,
         other_grids: OtherGrids = "refuse",
         keep_integers: bool = False,
+        require_orientation: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -128,6 +145,7 @@ class LoadVolumed(MapTransform):
         self.same_affine = same_affine
         self.other_grids = other_grids
         self.keep_integers = keep_integers
+        self.require_orientation = require_orientation
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace the path or list of paths under each key by the loaded tensor."""
@@ -141,6 +159,8 @@ class LoadVolumed(MapTransform):
                 volume = None if path is None else read_volume(path)
                 reference = reference or volume
                 if volume is not None and reference is not None:
+                    if self.require_orientation and (self.same_affine or volume is reference):
+                        check_orientation(volume)
                     volume = self._on_grid_of(reference, volume, nearest=key != "image")
                 volumes.append(volume)
             first = next((volume for volume in volumes if volume is not None), None)
@@ -192,7 +212,7 @@ def _to_tensor(
 
 
 def _read_itk(path: Path) -> NiftiVolume:
-    check_file(path)
+    start, _ = check_file(path)
     try:
         image = SimpleITK.ReadImage(str(path))
     except RuntimeError as error:
@@ -210,4 +230,9 @@ def _read_itk(path: Path) -> NiftiVolume:
         raise InputError(path, f"voxels are {data.dtype}, expected real numbers", "convert it to int16 or float32")
     spacing = tuple(float(length) for length in image.GetSpacing())
     check_geometry(path, affine, spacing)
-    return NiftiVolume(data, affine, spacing, {}, str(path))
+    if path.suffix.lower() in (".nrrd", ".nhdr"):
+        oriented = image.HasMetaDataKey("NRRD_space")
+    else:
+        oriented = any(name in start for name in _METAIMAGE_DIRECTIONS)
+    notes = () if oriented else ("declares no directions of its axes, so its orientation is a guess",)
+    return NiftiVolume(data, affine, spacing, {}, str(path), notes, oriented)

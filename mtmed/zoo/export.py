@@ -31,6 +31,7 @@ RENAMED = {
 # knobs of training whose value belongs to the weights; inference names what it takes from the settings
 SETTING_KEYS = (
     *("variant", "modalities", "spacing", "window", "patch_size"),
+    *("part", "window_size", "overlap", "label_groups"),
     *("brain_mask", "tissue", "tissue_modality", "tissue_table", "merged_lesions"),
 )
 # weights that a bundle uses beside its model.pt, taken over as they are
@@ -170,7 +171,7 @@ def _metadata(
     metadata: dict[str, Any], definition: Mapping[str, Any], settings: Mapping[str, Any], *, culprit: str
 ) -> dict[str, Any]:
     """The source's metadata with the tensors of the checkpoint's network."""
-    for key in ("label_names", "modalities", "patch_size"):
+    for key in ("label_names", "modalities"):
         if key not in settings:
             raise InputError(culprit, f"has no setting {key!r}", "pass model.pt of a fine-tuning run")
     labels = [settings["label_names"][value] for value in sorted(settings["label_names"], key=int)]
@@ -185,7 +186,8 @@ def _metadata(
             raise InputError(culprit, problem, "pass a weights file that mtmed wrote")
         described = metadata["network_data_format"][part][tensor]
         described["num_channels"] = len(names)
-        described["spatial_shape"] = [int(size) for size in settings["patch_size"]]
+        if "patch_size" in settings:  # else the network takes whole volumes, as the source's metadata say
+            described["spatial_shape"] = [int(size) for size in settings["patch_size"]]
         described["channel_def"] = {str(number): str(name) for number, name in enumerate(names)}
     return metadata
 

@@ -55,6 +55,28 @@ def test_other_grids_pass_where_the_run_resamples_them(cohort: Cohort, tmp_path:
         check_data(cohort, output_dir=str(tmp_path))
 
 
+def test_an_undeclared_orientation_is_refused_on_request(cohort: Cohort, tmp_path: Path) -> None:
+    for name in ("1", "label1"):
+        image = nib.load(tmp_path / f"{name}.nii.gz")
+        image.set_sform(None, code=0)
+        image.set_qform(None, code=0)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), tmp_path / f"{name}.nii.gz")
+    check_data(cohort, output_dir=str(tmp_path))
+    before = json.loads((tmp_path / "data_check.json").read_text())
+    assert any("orientation is a guess" in notice for notice in before["notices"])
+    # a record made without the requirement does not count
+    with pytest.raises(InputError, match=r"1\.nii\.gz: declares no orientation"):
+        check_data(cohort, output_dir=str(tmp_path), require_orientation=True)
+
+
+def test_another_known_orientation_is_checked_anew(cohort: Cohort, tmp_path: Path) -> None:
+    check_data(cohort, output_dir=str(tmp_path))
+    known = Cohort((replace(cohort.manifests[0], orientation="IPL"),))
+    check_data(known, output_dir=str(tmp_path))
+    record = json.loads((tmp_path / "data_check.json").read_text())
+    assert any("known to be IPL" in notice for notice in record["notices"])
+
+
 def test_other_modalities_are_checked_anew(cohort: Cohort, tmp_path: Path) -> None:
     check_data(cohort, output_dir=str(tmp_path))
     before = json.loads((tmp_path / "data_check.json").read_text())["fingerprint"]

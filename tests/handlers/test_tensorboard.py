@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
+from monai.engines import SupervisedEvaluator
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -158,6 +159,24 @@ def test_predictions_that_are_label_maps_are_shown_too(small_trainer, make_evalu
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run(1))
     trainer.go()
     assert picture(read(tmp_path), "validation/overlay").std() > 1
+
+
+def test_a_validation_without_label_maps_logs_its_numbers_and_no_picture(small_trainer, make_evaluator, tmp_path):
+    class Mean(torch.nn.Module):
+        def forward(self, image):
+            return image.flatten(2).mean(2)
+
+    regions = [{"image": case["image"], "label": torch.tensor([1])} for case in make_evaluator().data_loader]
+    evaluator = SupervisedEvaluator(torch.device("cpu"), regions, Mean(), decollate=False)
+    evaluator.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.state.metrics.update(pair_auc=0.75, pairs=3))
+    trainer = small_trainer(epochs=1)
+    TensorBoardLog(log_dir=tmp_path, evaluator=evaluator).attach(trainer)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run(1))
+    trainer.go()
+    events = read(tmp_path)
+    assert events.Scalars("validation/pair_auc")[0].value == 0.75
+    assert events.Scalars("validation/pairs")[0].value == 3
+    assert events.Tags()["images"] == []
 
 
 def test_resumed_run_hides_what_was_logged_after_its_checkpoint(small_trainer, tmp_path):

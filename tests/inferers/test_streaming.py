@@ -44,6 +44,76 @@ def test_labels_equal_monais_sliding_window_and_argmax(size, roi, overlap, mode,
     assert torch.equal(ours.long(), logits.argmax(1, keepdim=True))
 
 
+@pytest.mark.parametrize("mode", ["gaussian", "constant"])
+@pytest.mark.parametrize(
+    ("size", "roi", "voxels"),
+    [
+        ((32, 9, 11), (0.5, -1, -1), (16, 9, 11)),
+        ((33, 9, 11), (0.5, -1, -1), (17, 9, 11)),
+        ((1, 9, 11), (0.5, -1, -1), (1, 9, 11)),
+        ((31, 30, 7), (0.4, 0.1, 8), (13, 3, 8)),
+        ((33, 15), (0.5, -1), (17, 15)),
+        ((33, 15), 0.5, (17, 8)),
+    ],
+)
+def test_shares_of_the_image_are_windows_of_that_size_rounded_up(size, roi, voxels, mode):
+    network = _network(len(size), 5)
+    image = torch.randn(2, 1, *size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = sliding_window_inference(image, voxels, 2, network, overlap=0, mode=mode)
+    ours = StreamingArgmaxInferer(roi_size=roi, sw_batch_size=2, overlap=0, mode=mode)(image, network)
+    assert torch.equal(ours.long(), logits.argmax(1, keepdim=True))
+
+
+@pytest.mark.parametrize("rows", [12, 13])
+def test_half_an_image_without_overlap_gives_its_two_halves_and_their_mean_in_the_row_they_share(rows):
+    seen = []
+
+    def network(windows: torch.Tensor) -> torch.Tensor:
+        seen.append(windows)
+        return torch.cat([torch.zeros_like(windows), windows - windows.mean()], 1)
+
+    image = torch.randn(1, 1, rows, 4, 5, generator=torch.Generator().manual_seed(4))
+    labels = StreamingArgmaxInferer(roi_size=[0.5, -1, -1], overlap=0, mode="constant")(image, network)
+    half = (rows + 1) // 2
+    first, second = image[:, :, :half], image[:, :, rows - half :]
+    assert [torch.equal(ours, theirs) for ours, theirs in zip(seen, (first, second), strict=True)] == [True, True]
+    sums = torch.zeros_like(image)
+    sums[:, :, :half] += first - first.mean()
+    sums[:, :, rows - half :] += second - second.mean()
+    assert torch.equal(labels.bool(), sums > 0)
+
+
+def test_each_image_has_windows_of_its_own_share():
+    sizes = []
+
+    def network(windows: torch.Tensor) -> torch.Tensor:
+        sizes.append(tuple(windows.shape[2:]))
+        return torch.cat([windows, -windows], 1)
+
+    inferer = StreamingArgmaxInferer(roi_size=[0.5, -1], overlap=0)
+    for size in ((10, 4), (7, 6)):
+        assert inferer(torch.randn(1, 1, *size), network).shape == (1, 1, *size)
+    assert sizes == [(5, 4), (5, 4), (4, 6), (4, 6)]
+
+
+def test_a_share_is_one_of_the_image_also_where_only_the_foreground_is_computed():
+    network = _network(3, 4, channels=2)
+    image = _brain((33, 12, 10), (slice(20, 30), slice(0, 12), slice(0, 10)))
+    ours, voxels = (
+        StreamingArgmaxInferer(roi_size=roi, overlap=0, foreground="nonzero")(image, network)
+        for roi in ([0.5, -1, -1], [17, -1, -1])
+    )
+    assert torch.equal(ours, voxels)
+    assert ours.any()
+
+
+@pytest.mark.parametrize("roi", [[1.5, 8, 8], [8, 8, -0.5], 2.5])
+def test_a_window_that_is_neither_voxels_nor_a_share_is_refused(roi):
+    with pytest.raises(ValueError, match=r"share in \(0, 1\)"):
+        StreamingArgmaxInferer(roi_size=roi)
+
+
 def test_padding_mode_and_value_are_monais():
     network = _network(3, 4)
     image = torch.randn(1, 1, 10, 9, 20, generator=torch.Generator().manual_seed(1))

@@ -19,6 +19,7 @@ def _score(case, organ, dice, *, group=None, hd95=2.0, reference=10.0, predictio
         dice=dice,
         hd95=hd95,
         surface_dice=dice,
+        boundary_difference=1 - dice,
         reference_ml=reference,
         prediction_ml=prediction,
         empty=reference == 0,
@@ -69,6 +70,15 @@ def test_table_has_a_line_per_organ_and_one_for_all():
     assert [line.split()[0] for line in lines] == ["organ", "liver", "spleen", "all"]
     assert "0.533 (" in lines[1]
     assert "(no interval)" in lines[2]
+
+
+def test_summary_and_table_have_the_metrics_that_are_asked_for_in_their_order():
+    summary = summarise(SCORES, metrics=("boundary_difference", "dice"))
+    assert summary["organs"]["liver"]["boundary_difference"]["mean"] == pytest.approx(1.4 / 3)
+    assert "hd95" not in summary["overall"]
+    header = summary_table(summary).splitlines()[0]
+    assert header.split("  ", 1)[1].split() == ["boundary", "difference", "Dice", "cases", "empty", "missed"]
+    assert "boundary_difference" not in summarise(SCORES)["overall"]
 
 
 def test_nothing_scored_and_unwritable_folders_are_refused(tmp_path):

@@ -113,12 +113,24 @@ def test_organs_are_scored_with_their_values_in_either_map():
     liver, spleen = scores
     assert (liver.organ, liver.dice, liver.group) == ("liver", 1.0, "p")
     assert liver.reference_ml == pytest.approx(1.08)
+    assert liver.boundary_difference == 0.0
     assert spleen.empty
     assert not spleen.missed
     assert spleen.dice == 0.0
+    assert math.isnan(spleen.boundary_difference)
     missed = score_case(reference * 0, reference, (1, 1, 1), {"liver": (1, 6)})[0]
     assert missed.missed
     assert not missed.empty
+
+
+def test_an_organ_may_have_several_values_in_the_reference():
+    reference = np.zeros((6, 6, 6), np.uint8)
+    reference[1:3], reference[3] = 1, 2
+    prediction = (np.arange(6) // 3 == 0)[:, None, None] * np.ones((6, 6, 6), np.uint8)
+    merged = score_case(prediction, reference, (1, 1, 1), {"kidney": (1, (1, 2))})[0]
+    single = score_case(prediction, (reference > 0) * 1, (1, 1, 1), {"kidney": (1, 1)})[0]
+    assert merged == single
+    assert merged.reference_ml == pytest.approx(3 * 36 / 1000)
 
 
 def test_wrong_arguments_are_refused():

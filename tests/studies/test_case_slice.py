@@ -29,6 +29,15 @@ def test_slice_with_most_of_the_reference_and_organs_by_number(tmp_path):
     assert np.array_equal(row.predictions["a"], 2 * (prediction[:, :, 4] == 2))
 
 
+def test_all_values_of_an_organ_in_the_reference_are_shown_as_one(tmp_path):
+    image, reference, prediction, affine = block()
+    reference[3, :, :][reference[3] == 7] = 8
+    write_case(tmp_path, "x", image, reference, prediction, affine, {"liver": (2, [7, 8])})
+    row = case_row({"a": read_case_files(tmp_path)["demo/x"]}, ["liver"], heading="worst", dice={})
+    assert np.array_equal(row.reference, reference[:, :, 2] > 0)
+    assert np.array_equal(row.predictions["a"], prediction[:, :, 2] == 2)
+
+
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "PIL", "SRA", "ALS"])
 def test_flipped_turned_and_anisotropic_grids_show_the_same_slice(tmp_path, codes):
     image, reference, prediction, _ = block()

@@ -87,3 +87,34 @@ def test_a_single_value_is_a_dot():
     figure = curve_figure({"a": [_curve([3, 2])]}, {"a": [_curve([0.5], first=2)]}, title="")
     assert {line.get_marker() for line in figure.axes[0].lines} == {""}
     assert {line.get_marker() for line in figure.axes[1].lines} == {"o"}
+
+
+def test_a_dashed_line_is_where_the_reference_ends_and_a_diamond_where_an_arm_first_comes_there():
+    dice = {
+        "scratch": [_curve(np.linspace(0, 0.4, 80)), _curve(np.linspace(0, 0.6, 80))],
+        "early": [_curve(np.linspace(0, 0.9, 80))],
+        "never": [_curve(np.full(80, 0.1))],
+        "silent": [],
+    }
+    panels = curve_figure({arm: [] for arm in dice}, dice, title="", reference_arm="scratch").axes
+    dashed = next(line for line in panels[1].lines if line.get_linestyle() == "--")
+    target = 0.5 - 0.5 * 1.5 / 79  # the mean of the last 4 of 80 validations
+    assert list(dashed.get_ydata()) == pytest.approx([target] * 2)
+    assert "final Dice of scratch (diamond: reached)" in [
+        text.get_text() for text in panels[1].get_legend().get_texts()
+    ]
+    diamonds = [line for line in panels[1].lines if line.get_marker() == "D"]
+    first = next(step for step in range(1, 81) if step >= 4 and 0.9 * (step - 2.5) / 79 >= target)
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in diamonds] == [
+        (80, pytest.approx(target)),
+        (first, pytest.approx(0.9 * (first - 2.5) / 79)),
+    ]
+    assert diamonds[0].get_color() != diamonds[1].get_color()
+    assert not any(line.get_marker() == "D" for line in panels[0].lines)
+
+
+@pytest.mark.parametrize("reference", [None, "silent"])
+def test_without_curves_of_a_reference_arm_there_is_no_dashed_line(reference):
+    dice = {"a": [_curve([0.1, 0.2])], "silent": []}
+    panel = curve_figure({arm: [] for arm in dice}, dice, title="", reference_arm=reference).axes[1]
+    assert not any(line.get_linestyle() == "--" or line.get_marker() == "D" for line in panel.lines)

@@ -56,9 +56,15 @@ def test_files_of_a_case_are_found_by_its_key(tmp_path):
     assert all(path.is_file() for one in files.values() for path in (one.image, one.reference, one.prediction))
 
 
+def test_an_organ_may_have_several_values_in_the_reference(tmp_path):
+    write_case(tmp_path, "a", *block(), {"kidney": (1, [1, 2]), "liver": (2, 7)})
+    assert read_case_files(tmp_path)["demo/a"].organs == {"kidney": (1, (1, 2)), "liver": (2, 7)}
+
+
 def test_evaluation_without_a_list_of_cases_has_no_files_and_a_damaged_one_is_refused(tmp_path):
     assert read_case_files(tmp_path) == {}
-    for damaged in ("{", "[]", '{"demo/a": {"image": "x"}}'):
+    listed = '{"demo/a": {"image": "x", "reference": "y", "window": null, "organs": {"liver": [1, "x"]}}}'
+    for damaged in ("{", "[]", '{"demo/a": {"image": "x"}}', listed):
         (tmp_path / "cases.json").write_text(damaged)
         with pytest.raises(InputError, match="is damaged"):
             read_case_files(tmp_path)

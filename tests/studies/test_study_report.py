@@ -135,3 +135,31 @@ def test_a_picture_that_cannot_be_drawn_does_not_cost_the_report(tmp_path):
     text = write_report(results, title="Two arms", metrics=["dice"], output_dir=tmp_path / "report")
     assert "case demo/1 with 100 % of the labels: cannot be drawn (" in text
     assert "cannot be drawn" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_how_soon_is_in_all_formats_if_there_is_a_reference_arm(tmp_path):
+    results, folder = _results(tmp_path), tmp_path / "report"
+    for result in results[:2]:
+        (result.training / "config.json").write_text('{"iterations_per_epoch": 2}')
+    text = write_report(results, title="Two", metrics=["dice"], reference_arm="scratch", output_dir=folder)
+    lines = text.splitlines()
+    start = lines.index("How soon")
+    assert lines[start + 1] == "averaged with 100 % of the labels: each single validation"
+    assert " ".join(lines[start + 4].split()) == "100 % mixcl <b> 1 of 2 0.500 0.500 1.0 1.0 1 of 1"
+    assert "How soon: paired comparisons of the runs" in lines
+    assert any(line.startswith("epochs to the reference's final Dice") and "runs missing" in line for line in lines)
+    assert any("Runs of one fold share their cases" in line for line in lines)
+    assert "## How soon\n" in (folder / "table.md").read_text()
+    assert "<h2>How soon</h2>" in (folder / "report.html").read_text()
+    with open(folder / "convergence.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    values = json.loads((folder / "table.json").read_text())["convergence"]
+    assert [row["arm"] for row in rows] == [row["arm"] for row in values["runs"]] == ["scratch", "mixcl <b>"]
+    assert [(row["epochs_to_reference_smoothed"], row["status_smoothed"]) for row in rows] == [("1.0", "reached")] * 2
+    assert sorted(path.name for path in (folder / "curves").iterdir()) == ["mixcl_b_-100%", "scratch-100%"]
+
+    text = write_report(results, title="Two", metrics=["dice"], output_dir=folder)
+    assert "How soon" not in text
+    assert json.loads((folder / "table.json").read_text())["convergence"] is None
+    assert not (folder / "convergence.csv").exists()
+    assert (folder / "curves" / "scratch-100%").is_dir()

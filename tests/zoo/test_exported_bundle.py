@@ -16,7 +16,7 @@ import torch
 from monai.bundle import ConfigWorkflow, ckpt_export, verify_net_in_out
 from monai.bundle.scripts import load
 
-from mtmed.data.demo import demo_abdomen_organs
+from mtmed.data.demo import demo_abdomen_organs, demo_kidney_ct
 from mtmed.networks import build_network, load_network, save_network
 from mtmed.zoo import check_bundle, export_bundle
 
@@ -40,6 +40,7 @@ class Kind:
         scans: writes a cohort into a folder.
         training: options of a short training.
         rough: whether a rough lesion network lies beside.
+        whole_volumes: the network is given volumes, or shares of them, in place of patches of a fixed size.
     """
 
     bundle: str
@@ -49,6 +50,11 @@ class Kind:
     scans: Callable[[Path], str]
     training: dict[str, Any] = field(default_factory=dict)
     rough: bool = False
+    whole_volumes: bool = False
+
+    def image_size(self) -> list[int]:
+        """A size that the network takes, voxels."""
+        return [32, 16, 48] if self.whole_volumes else list(self.settings["patch_size"])
 
 
 def unet(inputs: int, outputs: int) -> dict[str, Any]:
@@ -85,6 +91,28 @@ def ms_lesion(variant: str) -> Kind:
     )
 
 
+def siamese_kidney(name: str, **options: Any) -> Kind:
+    """With a network whose definition says no more than what differs from the default."""
+    shape = {"in_channels": 1, "out_channels": 2, "block_layers": [1, 1, 1, 2], "growth": [4, 4, 4, 4]}
+    return Kind(
+        bundle="siamese_kidney",
+        name=name,
+        definition={"_target_": "mtmed.networks.DenseUNet", **shape, **options},
+        settings={
+            "label_names": {"0": "background", "1": "kidney"},
+            "modalities": ["CT"],
+            "spacing": [10.0, 10.0, 12.0],
+            "window": [-80.0, 300.0],
+            "part": "half",
+            "window_size": [0.5, -1, -1],
+            "overlap": 0.0,
+            "label_groups": {"kidney": ["kidney", "tumour"]},
+        },
+        scans=lambda folder: demo_kidney_ct(folder, cases=3),
+        whole_volumes=True,
+    )
+
+
 KINDS = {
     "mixcl": Kind(
         bundle="mixcl",
@@ -109,8 +137,12 @@ KINDS = {
         scans=lambda folder: demo_abdomen_organs(folder, cases_per_dataset=3),
     ),
     **{f"ms_lesion {variant}": ms_lesion(variant) for variant in ("single", "multi_input", "multi_output")},
+    "siamese_kidney": siamese_kidney("kidney_ct_dense_unet_segmentation"),
+    "siamese_kidney paper_order": siamese_kidney(
+        "kidney_ct_dense_unet_paper_segmentation", paper_order=True, recompute=True
+    ),
 }
-SLOW = ("ms_lesion single", "ms_lesion multi_output")
+SLOW = ("ms_lesion single", "ms_lesion multi_output", "siamese_kidney paper_order")
 SHORT_TRAINING = {"epochs": 1, "iterations_per_epoch": 2, "batch_size": 1, "val_interval": 1, "folds": 3}
 
 
@@ -196,7 +228,8 @@ def test_network_takes_and_gives_what_the_metadata_says(bundle: Path, kind: Kind
     assert list(data_format["inputs"]) == ["image"]
     assert list(data_format["outputs"]) == ["pred"]
     image, prediction = data_format["inputs"]["image"], data_format["outputs"]["pred"]
-    assert image["spatial_shape"] == prediction["spatial_shape"] == kind.settings["patch_size"]
+    size = ["16*n"] * 3 if kind.whole_volumes else kind.settings["patch_size"]
+    assert image["spatial_shape"] == prediction["spatial_shape"] == size
     named = kind.settings.get("input_channels", kind.settings["modalities"])
     assert list(image["channel_def"].values()) == named
     assert image["num_channels"] == len(named) == kind.definition["in_channels"]
@@ -216,7 +249,7 @@ def test_network_scripts_and_the_script_gives_the_same_logits(
         config_file=str(bundle / "configs" / "inference.json"),
         bundle_root=str(bundle),
     )
-    shape = (1, kind.definition["in_channels"], *kind.settings["patch_size"])
+    shape = (1, kind.definition["in_channels"], *kind.image_size())
     image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = load_network(checkpoint)[0](image)
@@ -237,7 +270,7 @@ def test_training_config_has_the_settings_of_the_weights(bundle: Path, kind: Kin
     derived = {"label_names", "input_channels", "output_channels", "heads"}
     shared = train.keys() & kind.settings.keys() - derived
     assert {key: train[key] for key in shared} == {key: kind.settings[key] for key in shared}
-    assert {"spacing", "patch_size"} <= shared
+    assert {"spacing", "window_size" if kind.whole_volumes else "patch_size"} <= shared
 
 
 def test_rough_network_lies_beside_if_there_is_one(bundle: Path, kind: Kind, checkpoint: Path) -> None:

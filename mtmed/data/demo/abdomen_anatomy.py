@@ -126,6 +126,8 @@ def _paint_retroperitoneum(patient: Patient, canvas: _Canvas, tissue: _Tissue) -
         (1, "right kidney", (57.0, -50.0, -24.0), (30.0, 25.0, 48.0)),
         (-1, "left kidney", (-57.0, -50.0, 0.0), (26.0, 25.0, 56.0)),
     ):
+        if name == f"{patient.missing_kidney} kidney":
+            continue
         centre, radii = add(centre, patient.shift[name]), times(radii, patient.size[name])
         turn = -side * (0.22 + patient.tilt[name])
         shell = space.blob(centre, radii, tilt=turn, lean=-0.18)

@@ -1,6 +1,7 @@
 """A person drawn from random numbers: what stays the same when the abdomen is scanned twice."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ class Patient:
         tilt: per organ, the angle in radians by which it is turned in the coronal plane.
         liver_cancers: centre and radius in mm, relative to the liver's centre.
         kidney_cancer: side and radius in mm, None if healthy.
+        missing_kidney: side without a kidney, None if both are there.
         bowel: centre and radius of each loop of small bowel.
     """
 
@@ -34,6 +36,7 @@ class Patient:
     tilt: dict[str, float]
     liver_cancers: tuple[tuple[Point, float], ...]
     kidney_cancer: tuple[str, float] | None
+    missing_kidney: Literal["left", "right"] | None
     bowel: tuple[tuple[Point, float], ...]
 
 
@@ -41,13 +44,20 @@ def _point(values: NDArray[np.float64]) -> Point:
     return float(values[0]), float(values[1]), float(values[2])
 
 
-def draw_patient(generator: np.random.Generator, *, liver_cancer: bool = False, kidney_cancer: bool = False) -> Patient:
+def draw_patient(
+    generator: np.random.Generator,
+    *,
+    liver_cancer: bool = False,
+    kidney_cancer: bool = False,
+    missing_kidney: Literal["left", "right"] | None = None,
+) -> Patient:
     """Draw a person.
 
     Args:
         generator: source of all variation.
         liver_cancer: whether the liver has one to three lesions.
         kidney_cancer: whether one of the kidneys has a tumour.
+        missing_kidney: side without a kidney; a tumour is then in the other one. All else is drawn the same.
     """
     parts = ("liver", "spleen", "left kidney", "right kidney", "pancreas", "stomach")
     shift = {part: _point(generator.normal(0.0, (4.0, 4.0, 6.0))) for part in parts}
@@ -58,6 +68,8 @@ def draw_patient(generator: np.random.Generator, *, liver_cancer: bool = False, 
         for _ in range(int(generator.integers(1, 4)))
     )
     side = ("left", "right")[int(generator.integers(2))]
+    if side == missing_kidney:
+        side = "right" if side == "left" else "left"
     radius = float(generator.uniform(13, 20))
     bowel = tuple(
         (_point(generator.uniform((-68, -8, -150), (68, 66, -52))), float(generator.uniform(11, 17))) for _ in range(44)
@@ -71,5 +83,6 @@ def draw_patient(generator: np.random.Generator, *, liver_cancer: bool = False, 
         tilt=tilt,
         liver_cancers=lesions if liver_cancer else (),
         kidney_cancer=(side, radius) if kidney_cancer else None,
+        missing_kidney=missing_kidney,
         bowel=bowel,
     )

@@ -1,6 +1,5 @@
 """The zip for the ISBI 2015 challenge."""
 
-import argparse
 import io
 import zipfile
 
@@ -8,8 +7,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mtmed import submission
+from mtmed.cli import main
 from mtmed.errors import InputError
+from mtmed.submission import isbi2015, write_isbi_submission
 
 AFFINE = np.diag([-1.0, 1.0, 1.0, 1.0]) + np.outer([90.0, -126.0, -72.0, 0.0], [0, 0, 0, 1])
 VISITS = {patient: 4 for patient in range(1, 11)} | {11: 5, 12: 5, 13: 5, 14: 6}
@@ -17,7 +17,7 @@ VISITS = {patient: 4 for patient in range(1, 11)} | {11: 5, 12: 5, 13: 5, 14: 6}
 
 @pytest.fixture
 def small_grid(monkeypatch):
-    monkeypatch.setattr(submission, "_GRID", (9, 11, 9))
+    monkeypatch.setattr(isbi2015, "_GRID", (9, 11, 9))
 
 
 def _write(folder, name, shape=(9, 11, 9), *, value=1, dtype=np.uint8):
@@ -45,7 +45,7 @@ def _names(path):
 def test_zip_has_a_plain_mask_per_scan_with_the_geometry_of_the_prediction(tmp_path, small_grid):
     folder = _write_all(tmp_path / "predictions")
     (folder / "isbi2015_test01_01_flair_pp_seg.json").write_text("{}")
-    cases = submission.write_isbi_submission(folder, output=tmp_path / "new" / "out.zip", method="unet-3d")
+    cases = write_isbi_submission(folder, output=tmp_path / "new" / "out.zip", method="unet-3d")
     names = _names(tmp_path / "new" / "out.zip")
     assert names == [f"{case}_unet-3d.nii" for case in cases]
     assert (names[0], names[-1], len(names)) == ("test01_01_unet-3d.nii", "test14_06_unet-3d.nii", 61)
@@ -63,14 +63,14 @@ def test_zip_has_a_plain_mask_per_scan_with_the_geometry_of_the_prediction(tmp_p
 def test_same_predictions_give_the_same_bytes(tmp_path, small_grid):
     folder = _write_all(tmp_path / "predictions")
     for name in ("a.zip", "b.zip"):
-        submission.write_isbi_submission(sorted(folder.iterdir()), output=tmp_path / name, method="unet")
+        write_isbi_submission(sorted(folder.iterdir()), output=tmp_path / name, method="unet")
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
 
 
 def test_values_stored_as_floats_are_written_as_whole_numbers(tmp_path, small_grid):
     folder = _write_all(tmp_path / "predictions")
     _write(folder, "isbi2015_test03_03_flair_pp_seg.nii.gz", dtype=np.float32)
-    submission.write_isbi_submission(folder, output=tmp_path / "out.zip", method="unet")
+    write_isbi_submission(folder, output=tmp_path / "out.zip", method="unet")
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
         mask = nib.Nifti1Image.from_stream(io.BytesIO(archive.read("test03_03_unet.nii")))
     assert np.asarray(mask.dataobj).sum() == 1
@@ -88,7 +88,7 @@ def test_values_stored_as_floats_are_written_as_whole_numbers(tmp_path, small_gr
 def test_missing_scans_are_named(tmp_path, small_grid, leave_out, message):
     folder = _write_all(tmp_path / "predictions", leave_out)
     with pytest.raises(InputError, match=message):
-        submission.write_isbi_submission(folder, output=tmp_path / "out.zip", method="unet")
+        write_isbi_submission(folder, output=tmp_path / "out.zip", method="unet")
     assert not (tmp_path / "out.zip").exists()
 
 
@@ -106,48 +106,46 @@ def test_files_that_do_not_belong_are_named(tmp_path, small_grid, name, message)
     folder = _write_all(tmp_path / "predictions")
     _write(folder, name)
     with pytest.raises(InputError, match=message):
-        submission.write_isbi_submission(folder, output=tmp_path / "out.zip", method="unet")
+        write_isbi_submission(folder, output=tmp_path / "out.zip", method="unet")
 
 
 def test_masks_of_another_grid_or_with_other_values_are_refused_and_leave_no_zip(tmp_path, small_grid):
     folder = _write_all(tmp_path / "predictions")
     _write(folder, "isbi2015_test09_01_flair_pp_seg.nii.gz", (9, 11, 8))
     with pytest.raises(InputError, match=r"test09_01.*has 9x11x8 voxels, the challenge's grid has 9x11x9"):
-        submission.write_isbi_submission(folder, output=tmp_path / "out.zip", method="unet")
+        write_isbi_submission(folder, output=tmp_path / "out.zip", method="unet")
     _write(folder, "isbi2015_test09_01_flair_pp_seg.nii.gz", value=3)
     with pytest.raises(InputError, match=r"test09_01.*holds the values 0, 3"):
-        submission.write_isbi_submission(folder, output=tmp_path / "out.zip", method="unet")
+        write_isbi_submission(folder, output=tmp_path / "out.zip", method="unet")
     assert [path.name for path in tmp_path.iterdir()] == ["predictions"]
 
 
 def test_grid_is_that_of_the_challenge(tmp_path):
     folder = _write_all(tmp_path / "predictions")
     with pytest.raises(InputError, match="the challenge's grid has 181x217x181"):
-        submission.write_isbi_submission(folder, output=tmp_path / "out.zip", method="unet")
+        write_isbi_submission(folder, output=tmp_path / "out.zip", method="unet")
 
 
 def test_wrong_options_are_refused(tmp_path, small_grid):
     folder = _write_all(tmp_path / "predictions")
     with pytest.raises(InputError, match="letters, digits"):
-        submission.write_isbi_submission(folder, output=tmp_path / "out.zip", method="my_method")
+        write_isbi_submission(folder, output=tmp_path / "out.zip", method="my_method")
     with pytest.raises(InputError, match=r"does not end in \.zip"):
-        submission.write_isbi_submission(folder, output=tmp_path / "out.tar", method="unet")
+        write_isbi_submission(folder, output=tmp_path / "out.tar", method="unet")
     with pytest.raises(InputError, match="no such file"):
-        submission.write_isbi_submission(tmp_path / "absent", output=tmp_path / "out.zip", method="unet")
+        write_isbi_submission(tmp_path / "absent", output=tmp_path / "out.zip", method="unet")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"has no \.nii"):
-        submission.write_isbi_submission(tmp_path / "empty", output=tmp_path / "out.zip", method="unet")
+        write_isbi_submission(tmp_path / "empty", output=tmp_path / "out.zip", method="unet")
     (tmp_path / "out.zip").write_bytes(b"older")
     with pytest.raises(InputError, match="exists already"):
-        submission.write_isbi_submission(folder, output=tmp_path / "out.zip", method="unet")
+        write_isbi_submission(folder, output=tmp_path / "out.zip", method="unet")
     assert (tmp_path / "out.zip").read_bytes() == b"older"
 
 
 def test_command_packs_and_says_what_it_wrote(tmp_path, small_grid, capsys):
     folder = _write_all(tmp_path / "predictions")
-    parser = argparse.ArgumentParser()
-    submission.add_arguments(parser)
     target = tmp_path / "out.zip"
-    assert submission.run(parser.parse_args([str(folder), "--method", "unet", "--output", str(target)])) == 0
+    assert main(["submission", str(folder), "--method", "unet", "--output", str(target)]) == 0
     assert "61 scans, test01_01_unet.nii and so on" in capsys.readouterr().out
     assert len(_names(target)) == 61
