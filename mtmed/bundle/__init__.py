@@ -2,9 +2,11 @@
 
 from mtmed.bundle import messages
 from mtmed.bundle.active import active_parser, command_line, literal
+from mtmed.bundle.carried_setting import require_carried
 from mtmed.bundle.choice import require_choice
 from mtmed.bundle.data_check import check_data
 from mtmed.bundle.network import network
+from mtmed.bundle.number_list import require_numbers
 from mtmed.bundle.options import check_options
 from mtmed.bundle.required_maps import require_maps
 from mtmed.bundle.rough_networks import rough_networks
@@ -12,6 +14,7 @@ from mtmed.bundle.run_folder import finish_run, run_folder, start_run
 from mtmed.bundle.seen_patients import patient_digests, refuse_seen_patients
 from mtmed.bundle.side_report import report_sides
 from mtmed.bundle.tissue_check import check_tissue_input
+from mtmed.bundle.validation_pairs import require_validation_pairs
 
 __all__ = [
     "active_parser",
@@ -25,8 +28,11 @@ __all__ = [
     "patient_digests",
     "refuse_seen_patients",
     "report_sides",
+    "require_carried",
     "require_choice",
     "require_maps",
+    "require_numbers",
+    "require_validation_pairs",
     "rough_networks",
     "run_folder",
     "start_run",

@@ -8,11 +8,11 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mtmed.data.case import Case
+from mtmed.data.case import Case, without_labels
 from mtmed.data.orientation import parse_orientation
 from mtmed.data.rows import ROW_KEYS, format_row, parse_row
 from mtmed.errors import InputError
@@ -74,6 +74,10 @@ class Cohort:
     def datasets(self) -> tuple[str, ...]:
         """Names of the data sets, in order."""
         return tuple(manifest.name for manifest in self.manifests)
+
+    def without_labels(self) -> "Cohort":
+        """The cohort as if no case had a label, for a task that must not see any."""
+        return Cohort(tuple(replace(one, cases=without_labels(one.cases)) for one in self.manifests))
 
     def label_names(self, dataset: str) -> dict[int, str]:
         """Name of each label value of one data set.

@@ -7,8 +7,8 @@ from monai.networks.blocks import UpSample
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
+from mtmed.networks.centre_padding import crop_centre, pad_centre
 from mtmed.networks.dense_block import DenseBlock
-from mtmed.networks.end_padding import crop_end, pad_end
 from mtmed.networks.normalised_convolution import ConvolutionChain, NormalisedConvolution, double_convolution
 
 __all__ = ["DenseUNet"]
@@ -45,7 +45,7 @@ class DenseUNet(nn.Module):
     the levels, with strides 2, 4, 8, 16. Our reading of the decoder there: four blocks, each followed by a transposed
     convolution of its own, the last three with a skip; the fourth keeps 4 channels.
 
-    Sides that are no multiple of 16 are padded with zeros at their end; ``forward`` crops them again.
+    Images whose sides are no multiples of 16 get zeros around them; ``forward`` crops to the image again.
 
     Source: Dhere, Sivaswamy 2021 (arXiv 2101.05456), Section 2.2, and the author's code for the default order and all
     widths.
@@ -167,7 +167,7 @@ class DenseUNet(nn.Module):
 
         H', W', D' are the sides padded to multiples of 16.
         """
-        x = self.stem(pad_end(image, 16))
+        x = self.stem(pad_centre(image, 16))
         features: list[Tensor] = []
         for block, transition in zip(self.blocks, self.transitions):  # noqa: B905 (TorchScript knows no strict)
             x = transition(block(x))
@@ -193,4 +193,4 @@ class DenseUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, B out_channels H W [D], of an image, B C H W [D]."""
-        return self.head(crop_end(self.decode(self.encode(x)), list(x.shape[2:])))
+        return self.head(crop_centre(self.decode(self.encode(x)), list(x.shape[2:])))

@@ -16,7 +16,7 @@ from mtmed.studies.smoothing import arrival, dice_window, moving_average
 
 __all__ = ["ArmConvergence", "Arrival", "RunConvergence", "Status", "arm_convergence", "run_convergence"]
 
-Status = Literal["reached", "not reached", "no reference run"]
+Status = Literal["reached", "not reached", "no reference run", "reference found nothing"]
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,17 @@ class Arrival:
 
     @property
     def status(self) -> Status:
-        """Whether the curve came there."""
+        """Whether the curve came there; every curve starts at a target of 0, so that says nothing."""
         if not math.isfinite(self.target):
             return "no reference run"
+        if self.target <= 0:
+            return "reference found nothing"
         return "reached" if math.isfinite(self.iteration) else "not reached"
+
+    @property
+    def comparable(self) -> bool:
+        """Whether there is something to come to."""
+        return self.status in ("reached", "not reached")
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class RunConvergence:
     @property
     def least_epochs(self) -> float:
         """Epochs to the target, smoothed; where it is not reached the last validated epoch, which is too few."""
-        if self.smoothed.status == "no reference run":
+        if not self.smoothed.comparable:
             return math.nan
         return self.epochs(self.smoothed.iteration if self.smoothed.status == "reached" else self.last)
 
@@ -91,7 +98,7 @@ class ArmConvergence:
         final: mean of the last Dice, as recorded.
         peak: mean of the highest Dice.
         peak_epoch: mean epoch of it.
-        pairs: number of runs whose reference run has validation Dice too.
+        pairs: number of runs whose reference run has validation Dice too and ends above 0.
         reached: how many of these came to its final Dice, smoothed.
         epochs: mean epochs to it; a run that does not come there counts with its last epoch.
     """
@@ -151,7 +158,7 @@ def arm_convergence(results: Sequence[Result], runs: Sequence[RunConvergence]) -
     for fraction, arm in itertools.product(fractions, dict.fromkeys(result.arm for result in results)):
         planned = sum((result.fraction, result.arm) == (fraction, arm) for result in results)
         own = [one for one in runs if (one.run.fraction, one.run.arm) == (fraction, arm)]
-        paired = [one for one in own if one.smoothed.status != "no reference run"]
+        paired = [one for one in own if one.smoothed.comparable]
         if planned:
             rows.append(
                 ArmConvergence(

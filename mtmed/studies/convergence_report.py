@@ -26,6 +26,7 @@ def convergence_rules(reference_arm: str) -> dict[str, str]:
         "smoothed": f"moving average: {SMOOTHING}",
         "not reached": "such a run counts with its last validated epoch, so that the mean is a lower bound (≥); a pair"
         " in which the reference needed longer than that is left out as unpaired",
+        "nothing to reach": "a run whose reference run ends at a Dice of 0 has no epochs: every curve starts there",
         "pairs": "the unit is a run: two runs of the same fold and seed make a pair, with the two-sided sign-flip test"
         " of the pairs' differences. Runs of one fold share their cases, so that pairs are no independent patients",
         "p (Holm)": "corrected for all planned comparisons of a measure",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtmed.errors import InputError
-from mtmed.networks.end_padding import crop_end
+from mtmed.networks.centre_padding import crop_centre
 from mtmed.tasks.task import StepContext, Task, View, ViewFeatures
 
 __all__ = ["MultiTaskModel"]
@@ -23,7 +23,7 @@ class MultiTaskModel(nn.Module):
     One call per step, so that it can be wrapped in ``DistributedDataParallel``. Parameters of the network that no loss
     depends on are frozen, because distributed training waits for the gradient of all others. Views go through the
     network together unless a layer uses statistics of the batch, whose features would then depend on which views share
-    the pass. A network that pads images at their end may decode to the padded size: tasks get maps of the image's size.
+    the pass. A network that pads images may decode to the padded size: tasks get maps of the image's size.
 
     Args:
         network: encoder-decoder with ``encode``, ``decode`` and ``head``.
@@ -70,7 +70,7 @@ class MultiTaskModel(nn.Module):
     def _features(self, image: Tensor, depth: int) -> ViewFeatures:
         network: Any = self.network
         encoded = network.encode(image)
-        decoded = crop_end(network.decode(encoded), list(image.shape[2:])) if depth >= 1 else None
+        decoded = crop_centre(network.decode(encoded), list(image.shape[2:])) if depth >= 1 else None
         logits = network.head(decoded) if depth >= 2 else None
         return ViewFeatures(encoded, decoded, logits)
 
@@ -87,7 +87,7 @@ class MultiTaskModel(nn.Module):
 
         decoded = None
         if reaching(1):
-            decoded = crop_end(network.decode([level[: reaching(1)] for level in encoded]), list(images.shape[2:]))
+            decoded = crop_centre(network.decode([level[: reaching(1)] for level in encoded]), list(images.shape[2:]))
         logits = network.head(decoded[: reaching(2)]) if decoded is not None and reaching(2) else None
         features, start = {}, 0
         for name, size in zip(names, sizes, strict=True):

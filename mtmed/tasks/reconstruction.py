@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from mtmed.networks.end_padding import crop_end
+from mtmed.networks.centre_padding import crop_centre
 from mtmed.networks.plain_decoder import PlainDecoder
 from mtmed.tasks.task import StepContext, Task, TaskOutput, View, ViewFeatures
 
@@ -73,8 +73,8 @@ class Reconstruction(Task):
             clean = views[view]["clean"]
             read = features[view].encoded[-1] if self.branch == "coarsest" else features[view].decoded
             assert read is not None
-            # a network that pads images at their end has a coarsest map of the padded size
-            restored = crop_end(self.head(read), list(clean.shape[2:])).float()
+            # a network that pads images has a coarsest map of the padded size
+            restored = crop_centre(self.head(read), list(clean.shape[2:])).float()
             squared = (restored - clean).square()
             errors.append(squared.mean() if self.error == "mean" else squared.flatten(1).sum(1).mean())
             if context.pictures:

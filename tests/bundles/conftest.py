@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ms_lesion_runs import MS_LESION, TINY_MS, rough_in_process, run_ms_lesion, write_brains
 from running import BUNDLE, run_in_process
+from siamese_kidney_runs import SIAMESE_KIDNEY, run_siamese, tiny_options, write_kidneys
 
 from mtmed.bundle.messages import mendable
 
@@ -160,6 +161,63 @@ def trained_ms(
         return made[variant]
 
     return of
+
+
+@pytest.fixture(scope="session")
+def kidneys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders: ``data`` has seven patients in KiTS19's layout and one without labels, ``store`` their volumes."""
+    folder = tmp_path_factory.mktemp("kidneys")
+    return {"data": write_kidneys(folder / "data"), "store": str(folder / "store")}
+
+
+@pytest.fixture(scope="session")
+def siamese_config() -> Callable[..., list[str]]:
+    """Paths of the kidney bundle's configs."""
+    return lambda *names: [str(SIAMESE_KIDNEY / f"{name}.json") for name in names]
+
+
+@pytest.fixture(scope="session")
+def siamese_options(kidneys: dict[str, str]) -> Callable[..., dict[str, Any]]:
+    """Overrides that make ``pretrain`` or ``train`` of the kidney bundle tiny."""
+    return lambda stage, **more: tiny_options(stage, kidneys, **more)
+
+
+@pytest.fixture
+def pretrain_siamese(siamese_options: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., Path]:
+    """Pre-train on kidneys with overlays and overrides; returns the folder."""
+
+    def start(*overlays: str, **more: Any) -> Path:
+        given = siamese_options("pretrain", **{"output_dir": str(tmp_path / "pretrain"), **more})
+        return run_siamese("pretrain", given, *overlays)
+
+    return start
+
+
+@pytest.fixture
+def train_siamese(siamese_options: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., Path]:
+    """Train the segmentation of kidneys with overlays and overrides; returns the folder."""
+
+    def start(*overlays: str, **more: Any) -> Path:
+        given = siamese_options("train", **{"output_dir": str(tmp_path / "train"), **more})
+        return run_siamese("train", given, *overlays)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def pretrained_siamese(
+    siamese_options: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Folder of a finished pre-training with the masked proxy on fold 0."""
+    folder = tmp_path_factory.mktemp("pretrained_siamese") / "run"
+    return run_siamese("pretrain", siamese_options("pretrain", output_dir=str(folder)))
+
+
+@pytest.fixture(scope="session")
+def trained_siamese(siamese_options: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished training from scratch on fold 0."""
+    folder = tmp_path_factory.mktemp("trained_siamese") / "run"
+    return run_siamese("train", siamese_options("train", output_dir=str(folder)))
 
 
 @pytest.fixture

@@ -206,6 +206,15 @@ def test_a_folder_of_data_sets_is_a_cohort(tmp_path: Path) -> None:
     assert load_cohort([tmp_path / "liver", str(tmp_path / "spleen" / "dataset.json")]) == cohort
 
 
+def test_a_cohort_without_labels_keeps_all_else(tmp_path: Path) -> None:
+    write(tmp_path, training=[row("x", patient="p")])
+    cohort = load_cohort(tmp_path)
+    blind = cohort.without_labels()
+    assert [case.labels for case in blind.cases] == [()]
+    assert [replace(case, label=None) for case in cohort.cases] == list(blind.cases)
+    assert blind.label_names(cohort.datasets[0]) == cohort.label_names(cohort.datasets[0])
+
+
 def test_an_unknown_data_set_is_refused_by_name(tmp_path: Path) -> None:
     cohort = load_cohort(write(tmp_path))
     with pytest.raises(InputError, match=r"liver.*choose one of Spleen"):

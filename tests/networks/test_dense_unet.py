@@ -176,7 +176,8 @@ def test_any_size_equals_the_same_image_padded_by_hand(size: tuple[int, ...], pa
     network = make(spatial_dims=len(size), paper_order=paper_order)
     image = torch.rand(1, 1, *size)
     padded = torch.zeros(1, 1, *(16 * -(-side // 16) for side in size))
-    inside = (..., *(slice(side) for side in size))
+    before = [-side % 16 // 2 for side in size]
+    inside = (..., *(slice(start, start + side) for start, side in zip(before, size, strict=True)))
     padded[inside] = image
     logits = network(image)
     assert logits.shape == (1, 2, *size)

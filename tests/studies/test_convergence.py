@@ -188,6 +188,21 @@ def test_without_reference_arm_or_without_dice_there_is_nothing(tmp_path):
     assert _convergence(without, reference_arm="b") is None
 
 
+def test_a_reference_that_ends_at_nothing_gives_nothing_to_reach(tmp_path):
+    results = [_run(tmp_path, "scratch", [0.0, 0.1, 0.0]), _run(tmp_path, "early", [0.0, 0.4, 0.5])]
+    results += [
+        _run(tmp_path, "scratch", [0.0, 0.2, 0.3], seed=1),
+        _run(tmp_path, "early", [0.0, 0.4, 0.5], seed=1),
+    ]
+    convergence = _convergence(results)
+    found = {(one.run.arm, one.run.seed): one for one in convergence.runs}
+    assert found["early", 0].smoothed.status == found["scratch", 0].smoothed.status == "reference found nothing"
+    assert np.isnan(found["early", 0].least_epochs)
+    rows = {row.arm: row for row in convergence.arms}
+    assert (rows["early"].pairs, rows["early"].reached, rows["early"].epochs, rows["early"].runs) == (1, 1, 2, 2)
+    assert rows["scratch"].epochs == 3
+
+
 def test_only_finished_runs_are_followed(tmp_path):
     run = _run(tmp_path, "a", [0.1, 0.2])
     running = Result("a", 0, 100.0, 0, "missing", run.training, None)
