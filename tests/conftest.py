@@ -1,8 +1,12 @@
 """Fixtures that every test folder shares."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# the tests' networks are too small for threads, and as many processes as cores run already
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

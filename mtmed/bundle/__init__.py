@@ -11,7 +11,7 @@ from mtmed.bundle.options import check_options
 from mtmed.bundle.required_maps import require_maps
 from mtmed.bundle.rough_networks import rough_networks
 from mtmed.bundle.run_folder import finish_run, run_folder, start_run
-from mtmed.bundle.seen_patients import patient_digests, refuse_seen_patients
+from mtmed.bundle.seen_patients import patient_digests, refuse_other_labels, refuse_seen_patients
 from mtmed.bundle.side_report import report_sides
 from mtmed.bundle.tissue_check import check_tissue_input
 from mtmed.bundle.validation_pairs import require_validation_pairs
@@ -26,6 +26,7 @@ __all__ = [
     "literal",
     "network",
     "patient_digests",
+    "refuse_other_labels",
     "refuse_seen_patients",
     "report_sides",
     "require_carried",

@@ -7,16 +7,18 @@ from mtmed.errors import InputError
 __all__ = ["require_choice"]
 
 
-def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
+def require_choice(name: str, value: object, choices: Sequence[str], *, because: str = "") -> None:
     """Refuse a word that is none of the choices.
 
     Args:
         name: of the option.
         value: what was given.
         choices: what is allowed.
+        because: why these, where it depends on other options.
 
     Raises:
         InputError: naming the choices.
     """
     if value not in choices:
-        raise InputError(name, f"is {value!r}", f"choose one of {', '.join(choices)}")
+        reason = f" ({because})" if because else ""
+        raise InputError(name, f"is {value!r}{reason}", f"choose one of {', '.join(choices)}")

@@ -17,7 +17,7 @@ __all__ = ["check_data"]
 logger = logging.getLogger(__name__)
 
 
-def _fingerprint(cohort: Cohort, other_grids: OtherGrids, require_orientation: bool) -> str:
+def _fingerprint(cohort: Cohort, other_grids: OtherGrids, require_orientation: bool, include_test: bool) -> str:
     """Hash of what the check depends on: cases and patients, paths, sizes and times of files, labels, modalities."""
     digest = hashlib.blake2b(other_grids.encode(), digest_size=16)
     if require_orientation:
@@ -26,7 +26,8 @@ def _fingerprint(cohort: Cohort, other_grids: OtherGrids, require_orientation: b
         digest.update(repr(manifest.modalities).encode())
         if manifest.orientation is not None:
             digest.update(manifest.orientation.encode())
-    for case in cohort.cases:
+    test_cases = [case for one in cohort.manifests for case in one.test_cases] if include_test else []
+    for case in (*cohort.cases, *test_cases):
         whose = (case.key, case.group, case.visit, case.fold)
         parts = ([path is None for path in case.image], len(case.labels), list(case.maps))
         digest.update(repr((whose, parts)).encode())
@@ -86,6 +87,7 @@ def check_data(
     label_names: Mapping[int, str] | None = None,
     other_grids: OtherGrids = "refuse",
     require_orientation: bool = False,
+    include_test: bool = False,
 ) -> None:
     """Check every case of a cohort before training; a resumed run does not read unchanged files again.
 
@@ -100,6 +102,7 @@ def check_data(
         other_grids: ``"resample"`` if the run's `mtmed.transforms.LoadVolumed` resamples files on other grids.
         require_orientation: refuse files that do not declare how their axes lie in the patient, if the run tells left
             from right.
+        include_test: check the test cases too, if the run uses their images.
 
     Raises:
         InputError: with one line per problem; or if a run is continued on other data than it began with.
@@ -114,7 +117,7 @@ def check_data(
     if rank() != 0:
         return
     path = Path(output_dir) / "data_check.json"
-    fingerprint = _fingerprint(cohort, other_grids, require_orientation)
+    fingerprint = _fingerprint(cohort, other_grids, require_orientation, include_test)
     before = _checked_before(path)
     if before == fingerprint:
         return
@@ -128,6 +131,7 @@ def check_data(
         spacing=spacing,
         other_grids=other_grids,
         require_orientation=require_orientation,
+        include_test=include_test,
     )
     for notice in report.notices:
         logger.info("Notice: %s", notice)

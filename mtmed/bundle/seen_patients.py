@@ -7,7 +7,7 @@ from typing import Any
 from mtmed.data import Case
 from mtmed.errors import InputError
 
-__all__ = ["patient_digests", "refuse_seen_patients"]
+__all__ = ["patient_digests", "refuse_other_labels", "refuse_seen_patients"]
 
 
 def patient_digests(cases: Sequence[Case], *, key: str = "patient") -> list[str]:
@@ -38,6 +38,27 @@ def refuse_seen_patients(cases: Sequence[Case], settings: Mapping[str, Any], *, 
         problem = f"{len(found)} of {len(cases)} cases are of patients that the network was trained on"
         remedy = "pass the --fold, --folds, --fraction and --split_seed of its training, or --allow_seen true"
         raise InputError(found[0].key, problem, remedy)
+
+
+def refuse_other_labels(unused: Sequence[Case], labels_of: Sequence[str], *, key: str, allowed: bool) -> None:
+    """Refuse an encoder that learnt from labels of this data set that the training does not use.
+
+    A comparison at a fraction of the labels means nothing if the pre-training had more of them.
+
+    Args:
+        unused: labelled cases of the data set that are not trained on.
+        labels_of: digests of the patients whose labels the encoder learnt from, see `patient_digests`.
+        key: what the split keeps together.
+        allowed: train all the same.
+
+    Raises:
+        InputError: naming how many patients.
+    """
+    found = {_digest(case, key) for case in unused} & set(labels_of)
+    if found and not allowed:
+        problem = f"learnt from the labels of {len(found)} patients that this training does not use"
+        remedy = "pre-train with the same --fold, --folds, --fraction and --split_seed, or pass --allow_seen true"
+        raise InputError("pretrained", problem, remedy)
 
 
 def _digest(case: Case, key: str) -> str:

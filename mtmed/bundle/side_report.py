@@ -28,7 +28,7 @@ def report_sides(
     """Say which sides were found, which were left out and why.
 
     Writes ``sides.csv`` (a row per case) and ``regions.png`` (coronal slices through the middle of the first regions,
-    the superior end up and the patient's right on the left).
+    the superior end up and the patient's right on the left; what lies outside the outline is 0 in a region).
 
     Args:
         training: volumes of the training cases, with a map of sides.
@@ -66,7 +66,7 @@ def _row(part: str, volume: Volume, side_map: str, box_size: Sequence[int]) -> d
 
 
 def _figure(volumes: Volumes, side_map: str, box_size: Sequence[int]) -> Figure:
-    figure = Figure(figsize=(1.7 * _COLUMNS, 4.2), dpi=100)
+    figure = Figure(figsize=(1.7 * _COLUMNS, 5), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(SIDES), _COLUMNS, squeeze=False)
     for (value, name), line in zip(SIDES.items(), panels, strict=True):
@@ -76,7 +76,6 @@ def _figure(volumes: Volumes, side_map: str, box_size: Sequence[int]) -> Figure:
         for panel, volume in zip(line, shown, strict=False):
             _draw(panel, volume, value, side_map, box_size)
             panel.set_title(f"{name}\n{volume.case.id}", fontsize=7)
-    figure.tight_layout()
     return figure
 
 

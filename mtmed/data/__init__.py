@@ -1,6 +1,6 @@
 """Cases and how they reach the network."""
 
-from mtmed.data.case import Case, without_labels
+from mtmed.data.case import Case
 from mtmed.data.check import CheckError, CheckReport, check_cases
 from mtmed.data.crops import CropDataset, StepBatchSampler, collate_crops, crop_loader
 from mtmed.data.distance import boundary_distance
@@ -13,6 +13,7 @@ from mtmed.data.region import SIDES, Region
 from mtmed.data.side_pair import SidePair, sided_volumes
 from mtmed.data.side_regions import SideRegions
 from mtmed.data.splits import Split, check_split_disjoint, make_split
+from mtmed.data.unlabelled_cases import unlabelled_cases
 from mtmed.data.volume_store import VolumeStore
 from mtmed.data.volumes import Volume, Volumes
 from mtmed.data.whole_volume_draw import VolumePart
@@ -57,6 +58,6 @@ __all__ = [
     "read_layout",
     "select_modalities",
     "sided_volumes",
-    "without_labels",
+    "unlabelled_cases",
     "write_manifest",
 ]

@@ -1,10 +1,10 @@
 """One row of a datalist."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Case", "without_labels"]
+__all__ = ["Case"]
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,3 @@ class Case:
     def files(self) -> tuple[str, ...]:
         """Every file of the case."""
         return (*self.images, *self.labels, *self.maps.values())
-
-
-def without_labels(cases: Sequence[Case]) -> tuple[Case, ...]:
-    """The cases as if they had no label, for a task that must not see any."""
-    return tuple(replace(case, label=None, raters=()) for case in cases)

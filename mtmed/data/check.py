@@ -167,7 +167,14 @@ def check_cases(
         others = {key: axes for key, axes in others.items() if known not in (None, axes)}
         if others:
             found = ", ".join(sorted(set(others.values())))
-            notices[f"is oriented {found} by its affine, but its data set is known to be {known}"] += others
+            problem = f"is oriented {found} by its affine, but its data set is known to be {known}"
+            if require_orientation:
+                remedy = f"left and right may be swapped: fetch the files again, or correct 'orientation' of {dataset}"
+                first, *more = others
+                culprit = f"{first} and {len(more)} more" if more else first
+                errors.append(str(InputError(culprit, problem, remedy)))
+            else:
+                notices[problem] += others
     for dataset, values in names.items():
         labelled = [item.voxels for item in outcomes if item.case.dataset == dataset and item.voxels]
         for value, name in values.items():

@@ -227,7 +227,13 @@ def _collate(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         elif isinstance(values[0], torch.Tensor):
             shapes = sorted({tuple(value.shape) for value in values})
             if len(shapes) > 1:
-                raise InputError(name, f"has the shapes {shapes} in one batch", "use cases with the same channels")
+                same_channels = len({shape[0] for shape in shapes}) == 1
+                remedy = (
+                    "set batch_size 1, or draw boxes of one size"
+                    if same_channels
+                    else "use cases with the same channels"
+                )
+                raise InputError(name, f"has the shapes {shapes} in one batch", remedy)
             batch[name] = torch.stack(values)
         else:
             batch[name] = torch.tensor(values)

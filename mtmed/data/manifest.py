@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mtmed.data.case import Case, without_labels
+from mtmed.data.case import Case
 from mtmed.data.orientation import parse_orientation
 from mtmed.data.rows import ROW_KEYS, format_row, parse_row
 from mtmed.errors import InputError
@@ -77,7 +77,13 @@ class Cohort:
 
     def without_labels(self) -> "Cohort":
         """The cohort as if no case had a label, for a task that must not see any."""
-        return Cohort(tuple(replace(one, cases=without_labels(one.cases)) for one in self.manifests))
+
+        def blind(cases: tuple[Case, ...]) -> tuple[Case, ...]:
+            return tuple(replace(case, label=None, raters=()) for case in cases)
+
+        return Cohort(
+            tuple(replace(one, cases=blind(one.cases), test_cases=blind(one.test_cases)) for one in self.manifests)
+        )
 
     def label_names(self, dataset: str) -> dict[int, str]:
         """Name of each label value of one data set.

@@ -1,7 +1,7 @@
 """A region of a volume, such as one kidney, and how an image shows it.
 
 A region is the voxels of one value of a map on the image's grid; its place is their bounding box, which the volume
-store keeps.
+store keeps. What lies around it in the box is zero.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,19 +21,17 @@ SIDES: Mapping[int, str] = MappingProxyType({1: "left", 2: "right"})
 
 
 class Region(NamedTuple):
-    """Which region of a volume is shown, and how.
+    """Which region of a volume is shown, and how: zero outside of it.
 
     Attributes:
         map: name of the map that holds it, or ``label``.
         value: its value there.
-        masked: whether all around it is zero.
-        constant: show its shape alone: 1 inside and 0 outside, whatever the intensities and ``masked``.
+        constant: show its shape alone: 1 inside, whatever the intensities.
         mirrored: flip the box along its first axis, which in RAS orientation runs from left to right.
     """
 
     map: str
     value: int
-    masked: bool
     constant: bool = False
     mirrored: bool = False
 
@@ -58,10 +56,7 @@ def read_region(volume: Volume, start: Sequence[int], size: Sequence[int], regio
         raise ValueError(f"the map is {region.map!r}, {volume.case.key} has {', '.join(volume.maps) or 'none'}")
     image: NDArray[Any] = arrays["image"]
     inside = arrays[region.map] == region.value
-    if region.constant:
-        image = np.repeat(inside.astype(np.float32), len(image), axis=0)
-    elif region.masked:
-        image = np.where(inside, image, np.float32(0))
+    image = np.where(inside, np.ones_like(image) if region.constant else image, np.float32(0))
     return np.ascontiguousarray(np.flip(image, axis=1)) if region.mirrored else image
 
 

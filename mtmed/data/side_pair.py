@@ -24,12 +24,11 @@ class SidePair:
     one, so that no kidney is paired with itself.
 
     The centre of each box is that of the kidney's bounding box: a larger kidney is cut, a smaller one has zeros around
-    it. The author's code pairs neighbours in a shuffled list of all kidneys, so that about half of the pairs are of one
-    side; here half of them are by design.
+    it. All that is not of the kidney is zero. The author's code pairs neighbours in a shuffled list of all kidneys, so
+    that about half of the pairs are of one side; here half of them are by design.
 
     Args:
         region_size: extent of both boxes (H, W, D), voxels.
-        masked: zero around the kidney.
         constant: show the shape alone, 1 inside and 0 outside.
         mirror_right: flip right kidneys along the first axis, so that they look like left ones. This takes away what
             the task relies on: a control.
@@ -44,14 +43,12 @@ class SidePair:
         self,
         *,
         region_size: Sequence[int],
-        masked: bool = True,
         constant: bool = False,
         mirror_right: bool = False,
         different_patients: bool = True,
         map: str = "side",
     ) -> None:
         self.region_size = checked_size("region_size", region_size)
-        self.masked = masked
         self.constant = constant
         self.mirror_right = mirror_right
         self.different_patients = different_patients
@@ -87,7 +84,7 @@ class SidePair:
 
     def _box(self, volume: Volume, side: int) -> Box:
         mirrored = self.mirror_right and SIDES[side] == "right"
-        region = Region(self.map, side, self.masked, self.constant, mirrored)
+        region = Region(self.map, side, self.constant, mirrored)
         return Box(volume.index, centred_start(volume, self.region_size, region), self.region_size, region)
 
 

@@ -22,7 +22,6 @@ class SideRegions(Dataset[dict[str, Any]]):
     Args:
         volumes: from `VolumeStore.build`.
         region_size: extent of the boxes (H, W, D), voxels.
-        masked: zero around the kidney.
         constant: show the shape alone, 1 inside and 0 outside.
         mirror_right: flip right kidneys along the first axis.
         map: name of the map of sides.
@@ -36,7 +35,6 @@ class SideRegions(Dataset[dict[str, Any]]):
         volumes: Volumes,
         *,
         region_size: Sequence[int],
-        masked: bool = True,
         constant: bool = False,
         mirror_right: bool = False,
         map: str = "side",
@@ -44,7 +42,7 @@ class SideRegions(Dataset[dict[str, Any]]):
         self.volumes = volumes
         self.region_size = checked_size("region_size", region_size)
         mirrored = {side: mirror_right and name == "right" for side, name in SIDES.items()}
-        regions = [Region(map, side, masked, constant, mirrored[side]) for side in SIDES]
+        regions = [Region(map, side, constant, mirrored[side]) for side in SIDES]
         self._items = sorted((index, region) for region in regions for index in volumes.having(map, region.value))
 
     def __len__(self) -> int:

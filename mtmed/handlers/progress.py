@@ -26,12 +26,14 @@ class Progress:
     def __init__(self, *, evaluator: Engine | None = None) -> None:
         self.evaluator = evaluator
         self._sums: dict[str, float] = {}
+        self._validated = False
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer; other processes than the first stay silent."""
         if self.evaluator is not None:
             # Ignite's and MONAI's lines on each validation repeat the line of the epoch
             self.evaluator.logger.setLevel(logging.WARNING)
+            self.evaluator.add_event_handler(Events.COMPLETED, self._note_validation)
         if rank() != 0:
             return
         if sys.stderr.isatty():
@@ -47,6 +49,9 @@ class Progress:
         if not engine.has_event_handler(self._report):
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
+    def _note_validation(self) -> None:
+        self._validated = True
+
     def _add(self, engine: Any) -> None:
         output = engine.state.output
         for name, value in {"loss": output["loss"], **output["losses"]}.items():
@@ -59,8 +64,9 @@ class Progress:
         done, left = state.epoch - self._first_epoch, state.max_epochs - state.epoch
         seconds_left = (time.monotonic() - self._started) / done * left
         text = " ".join(f"{name} {value:.4g}" for name, value in losses.items())
-        if self.evaluator is not None and self.evaluator.state.metrics:
+        if self.evaluator is not None and self._validated:
             key = self.evaluator.state.key_metric_name
             text += f" | {key} {self.evaluator.state.metrics[key]:.4g}"
+        self._validated = False
         remaining = str(timedelta(seconds=round(seconds_left)))
         logger.info("epoch %d/%d  %s  (%s left)", state.epoch, state.max_epochs, text, remaining)

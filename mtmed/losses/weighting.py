@@ -1,5 +1,6 @@
 """From several named losses to the one that is minimised."""
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,6 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mtmed.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["ConstantWeighting", "LinearWeighting", "WeightedLoss", "Weighting"]
 
@@ -61,7 +64,8 @@ class LinearWeighting(Weighting):
 
     .. math:: w_k(t) = s_k + (e_k - s_k) \min\left(\frac{t}{T - 1}, 1\right)
 
-    The weights are a function of the step alone, so a resumed run has those of an uninterrupted one.
+    The weights are a function of step and length alone, so a resumed run has those of an uninterrupted one. A run that
+    goes on with another length takes the weights of the new one, and says so.
 
     Args:
         start: weight :math:`s_k` of each loss at the first step; a weight whose loss is left out is not used.
@@ -86,6 +90,18 @@ class LinearWeighting(Weighting):
                     raise InputError(side, f"gives loss {name!r} the weight {weight}", "give a finite number")
         if steps < 1:
             raise InputError("steps", f"is {steps}", "give the number of steps of the run, 1 or more")
+
+    def get_extra_state(self) -> int:
+        """The number of steps, for the checkpoint."""
+        return self.steps
+
+    def set_extra_state(self, state: int) -> None:
+        """Say so if the run that goes on was to have another length."""
+        if state != self.steps:
+            text = (
+                "The weights of the losses now move over %d steps, before over %d; they go on from where that puts them"
+            )
+            logger.info(text, self.steps, state)
 
     def forward(self, losses: Mapping[str, Tensor], step: int) -> WeightedLoss:
         """See `Weighting.forward`."""

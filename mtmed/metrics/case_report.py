@@ -18,6 +18,7 @@ from mtmed.data.manifest import Cohort
 from mtmed.errors import InputError
 from mtmed.files import require_writable_folder
 from mtmed.metrics.overlay import save_overlay
+from mtmed.metrics.scores import has_value
 from mtmed.metrics.tables import write_json
 from mtmed.transforms.nifti import NiftiVolume
 from mtmed.transforms.reading import read_volume
@@ -136,7 +137,7 @@ class CaseReport(ABC):
         # the reference in the network's label values, so that an organ has one colour
         renamed = np.zeros(reference.data.shape, np.int16)
         for ours, theirs in self.organs[case.dataset].values():
-            renamed[np.isin(reference.data, theirs)] = ours
+            renamed[has_value(reference.data, theirs)] = ours
         affine = reference.affine
         to_ras = io_orientation(affine)
         image, label, predicted = (

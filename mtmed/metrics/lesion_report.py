@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from monai.data import MetaTensor
 
 from mtmed.data.case import Case
@@ -18,6 +17,7 @@ from mtmed.metrics.isbi2015 import ISBI_SCORE, cohort_isbi_score, cohort_volume_
 from mtmed.metrics.lesions import LESION_RULES, LesionScore, Neighbours, score_lesions
 from mtmed.metrics.names import LESION_METRICS
 from mtmed.metrics.report import SURFACES
+from mtmed.metrics.scores import has_value
 from mtmed.metrics.tables import (
     INTERVAL,
     aligned_table,
@@ -133,7 +133,7 @@ class LesionReport(CaseReport):
             predicted = prediction_on_grid(prediction, reference, channel=self.channel)
             for organ, (ours, theirs) in self.organs[case.dataset].items():
                 score = score_lesions(
-                    predicted == ours, np.isin(reference.data, theirs), reference.spacing, neighbours=self.neighbours
+                    predicted == ours, has_value(reference.data, theirs), reference.spacing, neighbours=self.neighbours
                 )
                 own.append(RaterScore(case.dataset, case.id, case.group, organ, rater, score))
             if rater == 1:

@@ -27,6 +27,7 @@ class PairReport:
     Attach it to an evaluator with `PairAccuracy` among its metrics. The first file has the accuracies with their
     intervals (see `summarise_pairs`), the second a row per patient: its number of kidneys, and for either kind of pairs
     their number and the share of right verdicts; an undefined share is an empty cell.
+    ``epoch`` is the epoch that was validated.
 
     Args:
         output_dir: folder of the two files.
@@ -46,7 +47,7 @@ class PairReport:
             raise InputError("PairReport", "the evaluator does not score pairs", "add PairAccuracy to its metrics")
         folder = require_writable_folder(self.output_dir)
         write_rows(folder / "scores.csv", _rows(found[0]))
-        write_json(folder / "summary.json", summarise_pairs(found[0]))
+        write_json(folder / "summary.json", {"epoch": engine.state.epoch, **summarise_pairs(found[0])})
 
 
 def summarise_pairs(scores: PairScores, *, seed: int = 0) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def _shown(interval: Interval) -> dict[str, float | int | None]:
 def _rows(scores: PairScores) -> list[dict[str, Any]]:
     rows = []
     for index, patient in enumerate(scores.patients):
-        dataset, _, name = patient.rpartition("/")
+        dataset, _, name = patient.partition("/")
         row: dict[str, Any] = {"dataset": dataset, "case": name, "group": name, "organ": "kidney"}
         for kind, pairs, accuracies in zip(PAIR_KINDS, scores.pairs, scores.by_patient, strict=True):
             row |= {f"{kind}_pairs": int(pairs[index].sum()), f"{kind}_accuracy": float(accuracies[index])}

@@ -1,13 +1,12 @@
-"""How soon, in words and values: what the report says of the validation Dice of the trainings."""
+"""How soon, in words: what the report says of the validation Dice of the trainings."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from mtmed.metrics.tables import finite_or_none
-from mtmed.studies.convergence import ArmConvergence, Arrival, RunConvergence, arm_convergence, run_convergence
+from mtmed.studies.convergence import ArmConvergence, RunConvergence, arm_convergence, run_convergence
 from mtmed.studies.dice_curves import DiceCurves
+from mtmed.studies.numbers import interval_text, number_text, p_text
 from mtmed.studies.results import Result
 from mtmed.studies.run_comparison import EPOCHS, MEASURES, RunComparison, compare_runs
 from mtmed.studies.smoothing import SMOOTHING
@@ -74,10 +73,10 @@ class Convergence:
                 f"{row.fraction:g} %",
                 row.arm,
                 f"{row.runs} of {row.planned}",
-                _number(row.final, 3),
-                _number(row.peak, 3),
-                _number(row.peak_epoch, 1),
-                ("≥ " if row.reached < row.pairs and math.isfinite(row.epochs) else "") + _number(row.epochs, 1),
+                number_text(row.final, 3),
+                number_text(row.peak, 3),
+                number_text(row.peak_epoch, 1),
+                ("≥ " if row.reached < row.pairs and math.isfinite(row.epochs) else "") + number_text(row.epochs, 1),
                 f"{row.reached} of {row.pairs}",
             ]
             for row in self.arms
@@ -97,24 +96,13 @@ class Convergence:
                 str(one.test.difference.groups),
                 str(one.test.unpaired),
                 str(one.lower_bounds) if one.measure == EPOCHS else "-",
-                *(_p(p) for p in (one.test.p, one.test.smallest_p, one.p_holm, one.smallest_p_holm)),
+                *(p_text(p) for p in (one.test.p, one.test.smallest_p, one.p_holm, one.smallest_p_holm)),
                 str(one.family),
                 one.verdict,
             ]
             for one in self.comparisons
         ]
         return header, cells
-
-    def values(self) -> dict[str, Any]:
-        """All of it as plain values for JSON; None where there is no number."""
-        return {
-            "reference_arm": self.reference_arm,
-            "runs": [_run_values(one) for one in self.runs],
-            "arms": [_arm_values(row) for row in self.arms],
-            "comparisons": [_comparison_values(one) for one in self.comparisons],
-            "without_dice": list(self.without_dice),
-            "rules": convergence_rules(self.reference_arm),
-        }
 
 
 def study_convergence(
@@ -143,88 +131,11 @@ def study_convergence(
     )
 
 
-def _run_values(one: RunConvergence) -> dict[str, Any]:
-    values = {
-        "fraction": one.run.fraction,
-        "arm": one.run.arm,
-        "fold": one.run.fold,
-        "seed": one.run.seed,
-        "validations": one.validations,
-        "last_iteration": int(one.last),
-        "last_epoch": finite_or_none(one.epochs(one.last)),
-        "peak_dice": one.peak,
-        "peak_epoch": finite_or_none(one.epochs(one.peak_iteration)),
-        "averaged_validations": one.window,
-    }
-    for kind, arrival in (("", one.recorded), ("_smoothed", one.smoothed)):
-        values |= _arrival_values(one, arrival, kind)
-    return values
-
-
-def _arrival_values(one: RunConvergence, arrival: Arrival, kind: str) -> dict[str, Any]:
-    return {
-        f"final_dice{kind}": arrival.final,
-        f"reference_final_dice{kind}": finite_or_none(arrival.target),
-        f"epochs_to_reference{kind}": finite_or_none(one.epochs(arrival.iteration)),
-        f"iterations_to_reference{kind}": finite_or_none(arrival.iteration),
-        f"status{kind}": arrival.status,
-    }
-
-
-def _arm_values(row: ArmConvergence) -> dict[str, Any]:
-    return {
-        "fraction": row.fraction,
-        "arm": row.arm,
-        "runs": row.runs,
-        "planned_runs": row.planned,
-        "final_dice": finite_or_none(row.final),
-        "peak_dice": finite_or_none(row.peak),
-        "peak_epoch": finite_or_none(row.peak_epoch),
-        "pairs": row.pairs,
-        "reached": row.reached,
-        "epochs_to_reference_smoothed": finite_or_none(row.epochs),
-        "is_lower_bound": row.reached < row.pairs,
-    }
-
-
-def _comparison_values(one: RunComparison) -> dict[str, Any]:
-    difference = one.test.difference
-    return {
-        "measure": one.measure,
-        "fraction": one.fraction,
-        "arm": one.arm,
-        "against": one.against,
-        "difference": finite_or_none(difference.mean),
-        "low": finite_or_none(difference.low),
-        "high": finite_or_none(difference.high),
-        "pairs": difference.groups,
-        "unpaired": one.test.unpaired,
-        "lower_bounds": one.lower_bounds,
-        "p": finite_or_none(one.test.p),
-        "p_holm": finite_or_none(one.p_holm),
-        "smallest_p": finite_or_none(one.test.smallest_p),
-        "smallest_p_holm": finite_or_none(one.smallest_p_holm),
-        "family": one.family,
-        "verdict": one.verdict,
-    }
-
-
 def _difference(one: RunComparison) -> str:
-    interval, digits = one.test.difference, 1 if one.measure == EPOCHS else 3
-    if not interval.n:
-        return "-"
-    bound = "≥ " if one.lower_bounds else ""
-    mean, low, high = (f"{value:+.{digits}f}" for value in interval[:3])
-    return f"{bound}{mean} ({low} to {high})" if math.isfinite(interval.low) else f"{bound}{mean} (no interval)"
+    interval = one.test.difference
+    text = interval_text(interval, 1 if one.measure == EPOCHS else 3, sign=True)
+    return f"≥ {text}" if one.lower_bounds and interval.n else text
 
 
 def _last(validations: int) -> str:
     return "each single validation" if validations == 1 else f"the last {validations} validations"
-
-
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if math.isfinite(value) else "-"
-
-
-def _p(value: float) -> str:
-    return f"{value:.3g}" if math.isfinite(value) else "-"

@@ -12,12 +12,11 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mtmed.studies.smoothing import arrival, dice_window, moving_average
+from mtmed.studies.smoothing import arrival, dice_window, exponential_moving_average, moving_average
 
-__all__ = ["Curve", "curve_figure", "mean_curve", "read_loss", "read_validation_dice", "smoothed"]
+__all__ = ["Curve", "curve_figure", "mean_curve", "read_loss", "read_validation_dice"]
 
 VALIDATION_TAG = "validation/mean_dice"
 
@@ -60,21 +59,6 @@ def read_validation_dice(training: Path) -> Curve:
     return _curve([(float(event.step), float(event.value)) for event in events.Scalars(VALIDATION_TAG)])
 
 
-def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Exponential moving average over a fiftieth of the curve, without the pull towards a first value.
-
-    With the span s = max(1, n / 50) and a = 2 / (s + 1) it is the mean of all values up to here with weights
-    ``(1 - a)**age``. Curves of up to 50 values stay as they are.
-
-    Args:
-        values: n finite values.
-    """
-    weight = 2.0 / (max(1, len(values) // 50) + 1)
-    decay = 1.0 - weight
-    filtered = lfilter([weight], [1.0, -decay], values)
-    return np.asarray(filtered / (1.0 - decay ** np.arange(1, len(values) + 1)))
-
-
 def mean_curve(curves: Sequence[Curve]) -> Curve:
     """Mean of curves over the iterations that all of them cover, interpolated linearly."""
     start = max(curve.steps[0] for curve in curves)
@@ -95,10 +79,10 @@ def curve_figure(
 ) -> Figure:
     """Draw loss and validation Dice over iterations, an arm in one colour.
 
-    Light lines are the values as they are, thin lines the moving average of each run (`smoothed`; of the Dice
-    `mtmed.studies.smoothing`), the thick line its mean over the arm's runs; a single value is a dot. Each arm's loss is
-    its own total, so that arms with other losses lie on another level. A dashed line is where the reference arm's thick
-    line of the Dice ends; a diamond is where an arm's thick line first comes there.
+    Light lines are the values as they are, thin lines those of each run smoothed as the panel's heading says (see
+    `mtmed.studies.smoothing`), the thick line their mean over the arm's runs; a single value is a dot. Each arm's loss
+    is its own total, so that arms with other losses lie on another level. A dashed line is where the reference arm's
+    thick line of the Dice ends; a diamond is where an arm's thick line first comes there.
 
     Args:
         losses: curves of each arm's runs; empty ones are passed over.
@@ -110,9 +94,10 @@ def curve_figure(
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 2)
     window = dice_window(len(curve.steps) for own in dice.values() for curve in own)
-    for panel, curves, name, average in (
-        (panels[0], losses, "total loss", smoothed),
-        (panels[1], dice, "validation Dice", lambda values: moving_average(values, window)),
+    last = f"mean of the last {window} validations" if window > 1 else "none, too few validations"
+    for panel, curves, name, average, smoothing in (
+        (panels[0], losses, "total loss", exponential_moving_average, "exponential, over a fiftieth of each run"),
+        (panels[1], dice, "validation Dice", lambda values: moving_average(values, window), last),
     ):
         drawn = {arm: [curve for curve in own if len(curve.steps)] for arm, own in curves.items()}
         means: dict[str, tuple[Curve, str]] = {}
@@ -127,11 +112,12 @@ def curve_figure(
         panel.grid(color="#dddddd", linewidth=0.6)
         panel.spines[["top", "right"]].set_visible(False)
         if any(drawn.values()):
+            panel.set_title(f"smoothing: {smoothing}", fontsize=9)
             _limit(panel, [curve for own in drawn.values() for curve in own])
             panel.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2)
         else:
             panel.text(0.5, 0.5, "not recorded", ha="center", transform=panel.transAxes)
-    figure.suptitle(f"{title}\nthick: mean of an arm's runs; thin: each run, moving average; light: as recorded")
+    figure.suptitle(f"{title}\nthick: mean of an arm's runs; thin: each run, smoothed; light: as recorded")
     figure.tight_layout()
     return figure
 

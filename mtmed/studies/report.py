@@ -2,20 +2,19 @@
 
 import base64
 import html
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mtmed.errors import InputError
 from mtmed.files import atomic_file, require_writable_folder
-from mtmed.metrics.interval import Interval
 from mtmed.metrics.names import METRIC_NAMES
 from mtmed.metrics.tables import aligned_table, write_json, write_rows
 from mtmed.studies.convergence_report import Convergence, study_convergence
+from mtmed.studies.convergence_values import convergence_values
 from mtmed.studies.dice_curves import read_dice_curves
+from mtmed.studies.numbers import interval_text, number_text, p_text
 from mtmed.studies.pictures import Picture, draw_pictures
 from mtmed.studies.protocol import protocol_lines, study_protocol
 from mtmed.studies.results import Result
@@ -87,7 +86,7 @@ def write_report(
     if lost := [picture.caption for picture in pictures if picture.path is None] + list(dice.unreadable):
         blocks.append(_Block("Not drawn", lines=lost))
     values = table_values(table)
-    soon = None if convergence is None else convergence.values()
+    soon = None if convergence is None else convergence_values(convergence)
     protocol = {"same": common, "differs": differing}
     write_json(folder / "table.json", {"title": title, **values, "convergence": soon, "protocol": protocol})
     tables = {"table": values["rows"], "comparisons": values["comparisons"], "convergence": soon and soon["runs"]}
@@ -115,7 +114,7 @@ def _blocks(table: StudyTable) -> list[_Block]:
 
 def _means(table: StudyTable, metric: str) -> _Block:
     rows = [row for row in table.rows if row.metric == metric]
-    number = _number_format(metric)
+    digits = _digits(metric)
     header = ["organ", "labels", "arm", "mean (95 % interval)", *(f"fold {fold}" for fold in table.folds)]
     header += ["cases", "patients", "undefined", "runs"]
     cells = [
@@ -123,8 +122,8 @@ def _means(table: StudyTable, metric: str) -> _Block:
             row.organ,
             f"{row.fraction:g} %",
             row.arm,
-            _interval(row.interval, number),
-            *(number(mean) for mean in row.folds.values()),
+            interval_text(row.interval, digits),
+            *(number_text(mean, digits) for mean in row.folds.values()),
             *(str(count) for count in (row.cases, row.patients, row.undefined)),
             f"{row.finished} of {row.planned}",
         ]
@@ -136,17 +135,16 @@ def _means(table: StudyTable, metric: str) -> _Block:
 def _comparisons(table: StudyTable) -> _Block:
     header = ["metric", "organ", "labels", "arms", "difference (95 % interval)", "patients", "unpaired"]
     header += ["p", "smallest p", "p (Holm)", "smallest p (Holm)", "tests", "result"]
-    numbers = {metric: _number_format(metric) for metric in table.metrics}
     cells = [
         [
             _called(one.metric),
             one.organ,
             f"{one.fraction:g} %",
             f"{one.arm} − {one.against}",
-            _interval(one.test.difference, partial(numbers[one.metric], sign=True)),
+            interval_text(one.test.difference, _digits(one.metric), sign=True),
             str(one.test.difference.groups),
             str(one.test.unpaired),
-            *(_p(p) for p in (one.test.p, one.test.smallest_p, one.p_holm, one.smallest_p_holm)),
+            *(p_text(p) for p in (one.test.p, one.test.smallest_p, one.p_holm, one.smallest_p_holm)),
             str(one.family),
             one.verdict,
         ]
@@ -167,26 +165,9 @@ def _called(metric: str) -> str:
     return METRIC_NAMES.get(metric, metric.replace("_", " "))
 
 
-def _number_format(metric: str) -> Callable[..., str]:
-    """One number of digits for a metric: 1 for millimetres, 3 for all others."""
-    digits = 1 if "(mm)" in _called(metric) else 3
-
-    def number(value: float, *, sign: bool = False) -> str:
-        return f"{value:{'+' if sign else ''}.{digits}f}" if math.isfinite(value) else "-"
-
-    return number
-
-
-def _interval(interval: Interval, number: Callable[[float], str]) -> str:
-    if not interval.n:
-        return "-"
-    if not math.isfinite(interval.low):
-        return f"{number(interval.mean)} (no interval)"
-    return f"{number(interval.mean)} ({number(interval.low)} to {number(interval.high)})"
-
-
-def _p(value: float) -> str:
-    return f"{value:.3g}" if math.isfinite(value) else "-"
+def _digits(metric: str) -> int:
+    """Decimals of a metric: 1 for millimetres, 3 for all others."""
+    return 1 if "(mm)" in _called(metric) else 3
 
 
 def _plain(title: str, blocks: Sequence[_Block]) -> str:

@@ -1,4 +1,4 @@
-"""Moving average of a validation curve."""
+"""Smoothing of curves: a moving average for the validation Dice, an exponential one for the loss."""
 
 from collections.abc import Iterable
 
@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-__all__ = ["SMOOTHING", "arrival", "dice_window", "moving_average"]
+__all__ = ["SMOOTHING", "arrival", "dice_window", "exponential_moving_average", "moving_average"]
 
 _SHARE = 20  # as SMOOTHING says
+_LOSS_SHARE = 50  # of a run's iterations
 _ROUNDING = 1e-9  # of a mean of Dice values
 
 SMOOTHING = "mean of the last validations, a twentieth of those of the longest run with that share of the labels"
-"""The smoothing in words, for reports."""
+"""The smoothing of the Dice in words, for reports."""
 
 
 def dice_window(counts: Iterable[int]) -> int:
@@ -45,6 +46,22 @@ def moving_average(values: NDArray[np.float64], window: int) -> NDArray[np.float
         return values
     sums = lfilter(np.ones(window), [1.0], values)
     return np.asarray(sums / np.minimum(np.arange(1, len(values) + 1), window), np.float64)
+
+
+def exponential_moving_average(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Exponential moving average over a fiftieth of the curve, without the pull towards a first value.
+
+    With the span s = max(1, floor(n / 50)) and a = 2 / (s + 1) it is the mean of all values up to here with weights
+    ``(1 - a)**age``. Curves of up to 99 values stay as they are. It is for losses, whose single values scatter more
+    than those of a validation; nothing is computed from it.
+
+    Args:
+        values: n finite values.
+    """
+    weight = 2.0 / (max(1, len(values) // _LOSS_SHARE) + 1)
+    decay = 1.0 - weight
+    filtered = lfilter([weight], [1.0, -decay], values)
+    return np.asarray(filtered / (1.0 - decay ** np.arange(1, len(values) + 1)))
 
 
 def arrival(values: NDArray[np.float64], target: float) -> int | None:

@@ -49,6 +49,7 @@ def _kits(arguments: argparse.Namespace) -> int:
     cases = write_kits_submission(arguments.predictions, output=arguments.output, images=arguments.images)
     if arguments.images is None:
         print("notice: the grids were not compared with those of the images; pass --images to do so")
+    print("notice: tumours must be 2; where they count as kidney, as in the bundle siamese_kidney, their score is 0")
     print(f"written: {arguments.output} ({len(cases)} cases, prediction_00210.nii.gz and so on)")
     print("next: upload it at https://kits19.grand-challenge.org, with the manuscript that its rules ask for")
     return 0

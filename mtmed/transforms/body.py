@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["body_mask", "grid_middle", "median_index", "mid_sagittal_index"]
+__all__ = ["body_mask", "grid_middle", "median_index"]
 
 _TISSUE = -300.0  # HU: above it fat, muscle, bone; below it air, lung, and the foam of a table
 _WORKING_SPACING = 4.0  # mm
@@ -51,21 +51,6 @@ def body_mask(image: NDArray[Any], *, spacing: Sequence[float]) -> NDArray[np.bo
     return body
 
 
-def mid_sagittal_index(image: NDArray[Any], *, spacing: Sequence[float]) -> float:
-    """Position of the mid-sagittal plane on axis 0, in voxels.
-
-    The position that has as much of the body on its left as on its right: unlike the middle between the body's
-    outermost points it hardly moves for one arm beside the trunk. Where no body is seen against air it is the middle
-    of the grid.
-
-    Args:
-        image: H W D in HU, oriented RAS.
-        spacing: size of a voxel along each axis, mm.
-    """
-    body = body_mask(image, spacing=spacing)
-    return grid_middle(image.shape) if body is None else median_index(body)
-
-
 def grid_middle(shape: Sequence[int]) -> float:
     """Position of the middle of a grid on axis 0, in voxels: 1.5 for four voxels."""
     return (shape[0] - 1) / 2
@@ -73,6 +58,9 @@ def grid_middle(shape: Sequence[int]) -> float:
 
 def median_index(mask: NDArray[np.bool_]) -> float:
     """Position on axis 0 with half of a mask's voxels on either side, between voxels where the half falls so.
+
+    For the mask of a body it is the mid-sagittal plane: unlike the middle between the body's outermost points it hardly
+    moves for one arm beside the trunk.
 
     Args:
         mask: H W D, at least one voxel.

@@ -31,7 +31,7 @@ RENAMED = {
 # knobs of training whose value belongs to the weights; inference names what it takes from the settings
 SETTING_KEYS = (
     *("variant", "modalities", "spacing", "window", "patch_size"),
-    *("part", "window_size", "overlap", "label_groups"),
+    *("part", "overlap", "label_groups"),
     *("brain_mask", "tissue", "tissue_modality", "tissue_table", "merged_lesions"),
 )
 # weights that a bundle uses beside its model.pt, taken over as they are

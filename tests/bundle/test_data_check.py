@@ -69,6 +69,22 @@ def test_an_undeclared_orientation_is_refused_on_request(cohort: Cohort, tmp_pat
         check_data(cohort, output_dir=str(tmp_path), require_orientation=True)
 
 
+def test_test_cases_are_checked_on_request(cohort: Cohort, tmp_path: Path) -> None:
+    hidden = replace(cohort.cases[0], id="h", image=(str(tmp_path / "h.nii.gz"),), label=None, group="h")
+    (tmp_path / "h.nii.gz").write_bytes(b"")
+    cohort = Cohort((replace(cohort.manifests[0], test_cases=(hidden,)),))
+    check_data(cohort, output_dir=str(tmp_path))
+    with pytest.raises(InputError, match=r"h\.nii\.gz: is empty"):
+        check_data(cohort, output_dir=str(tmp_path), include_test=True)
+    nib.Nifti1Image(np.arange(729, dtype=np.int16).reshape(9, 9, 9), np.eye(4)).to_filename(tmp_path / "h.nii.gz")
+    check_data(cohort, output_dir=str(tmp_path), include_test=True)
+    assert json.loads((tmp_path / "data_check.json").read_text())["cases"] == 3
+    # what was checked with them is checked again when one of them changes
+    (tmp_path / "h.nii.gz").write_bytes(b"")
+    with pytest.raises(InputError, match=r"h\.nii\.gz: is empty"):
+        check_data(cohort, output_dir=str(tmp_path), include_test=True)
+
+
 def test_another_known_orientation_is_checked_anew(cohort: Cohort, tmp_path: Path) -> None:
     check_data(cohort, output_dir=str(tmp_path))
     known = Cohort((replace(cohort.manifests[0], orientation="IPL"),))

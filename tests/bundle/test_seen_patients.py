@@ -2,7 +2,7 @@
 
 import pytest
 
-from mtmed.bundle import patient_digests, refuse_seen_patients
+from mtmed.bundle import patient_digests, refuse_other_labels, refuse_seen_patients
 from mtmed.data import Case
 from mtmed.errors import InputError
 
@@ -38,3 +38,13 @@ def test_another_day_of_a_patient_passes_where_days_are_split():
 
 def test_names_cannot_be_read_from_the_digests():
     assert not any("anna" in digest or "bo" in digest for digest in SETTINGS["trained_on"])
+
+
+def test_an_encoder_with_more_labels_than_the_training_is_refused():
+    cases = [case(name) for name in ("a", "b", "c")]
+    labels_of = patient_digests(cases[:2])
+    refuse_other_labels(cases[2:], labels_of, key="patient", allowed=False)
+    refuse_other_labels(cases[1:], [], key="patient", allowed=False)
+    refuse_other_labels(cases[1:], labels_of, key="patient", allowed=True)
+    with pytest.raises(InputError, match=r"pretrained: learnt from the labels of 1 patients .*--fraction"):
+        refuse_other_labels(cases[1:], labels_of, key="patient", allowed=False)

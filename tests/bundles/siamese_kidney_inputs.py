@@ -80,6 +80,8 @@ def encoder(**more: Any) -> Prepare:
             "spacing": [8.0, 8.0, 10.0],
             "window": [-80.0, 300.0],
             "label_groups": {"kidney": ["kidney", "tumour"]},
+            "proxy": "masked",
+            "labels_of": patient_digests(cases),
             "trained_on": patient_digests(cases),
             **more.get("settings", {}),
         }

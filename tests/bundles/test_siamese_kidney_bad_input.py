@@ -57,6 +57,8 @@ ANONYMOUS_IMAGE, ANONYMOUS_LABEL = (
     spoil(lambda f, part=part: without_geometry(f / part(1))) for part in (image_file, label_file)
 )
 HALF = {"proxy": "half_volume"}
+ALL_IMAGES = {**HALF, "training_images": "all"}
+HIDDEN_CASE = 210
 SCANS = (
     BadInput(
         "image without affine",
@@ -82,6 +84,18 @@ SCANS = (
         {},
         ANONYMOUS_IMAGE,
         "train",
+    ),
+    BadInput(
+        "hidden image that is not there",
+        (f"{{}}/{image_file(HIDDEN_CASE)}: listed under 'test', no such file", "use labelled cases only"),
+        ALL_IMAGES,
+        spoil(lambda f: (f / image_file(HIDDEN_CASE)).unlink()),
+    ),
+    BadInput(
+        "hidden image without affine",
+        (f"{{}}/{image_file(HIDDEN_CASE)}: ", *NO_GEOMETRY),
+        ALL_IMAGES,
+        spoil(lambda f: without_geometry(f / image_file(HIDDEN_CASE))),
     ),
     BadInput(
         "label value that nobody named",
@@ -146,12 +160,12 @@ PRETRAIN_OPTIONS = (
     ),
     BadInput(
         "constant halves",
-        ("region_intensity: is 'constant'; choose one of image",),
+        ("region_intensity: is 'constant' (half volumes have no shape of their own); choose one of image",),
         {"region_intensity": "constant", **HALF},
     ),
     BadInput(
         "all images for the proxy with labels",
-        ("training_images: is 'all'; choose one of fraction",),
+        ("training_images: is 'all' (the masked proxy needs labels); choose one of fraction",),
         {"training_images": "all"},
     ),
     BadInput("unknown images", ("training_images: is 'some'",), {"training_images": "some", **HALF}),

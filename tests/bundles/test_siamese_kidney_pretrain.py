@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from siamese_kidney_runs import write_kidneys
+from siamese_kidney_runs import HIDDEN, write_kidneys
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mtmed.bundle import patient_digests
@@ -73,6 +73,8 @@ def test_encoder_holds_the_encoder_and_how_it_was_fed(pretrained_siamese, kidney
         "spacing": [8.0, 8.0, 10.0],
         "window": [-80.0, 300.0],
         "label_groups": {"kidney": names},
+        "proxy": "masked",
+        "labels_of": patient_digests(split.training),
         "trained_on": patient_digests(split.training),
     }
 
@@ -222,14 +224,37 @@ def test_masked_pairs_are_of_the_patients_that_the_training_has(resolved, pretra
     assert load_weights(folder / "encoder.pt")["settings"]["trained_on"] == patient_digests(training.training)
 
 
-def test_all_images_are_those_of_the_training_fold(resolved, pretrain_siamese):
+def test_all_images_are_those_of_the_training_folds_and_the_unlabelled_ones(resolved, pretrain_siamese):
     folder = pretrain_siamese(proxy="half_volume", training_images="all", fraction=25, epochs=1)
     split = resolved(stage="train", fraction=25).get_parsed_content("split")
     whole = resolved(stage="train").get_parsed_content("split")
     seen = {row["patient"] for row in table(folder / "sides.csv") if row["part"] == "training"}
-    assert seen == patients(whole.training) > patients(split.training)
+    assert seen - {HIDDEN} == patients(whole.training) > patients(split.training)
+    assert HIDDEN in seen
     assert not seen & patients(split.validation)
-    assert load_weights(folder / "encoder.pt")["settings"]["trained_on"] == patient_digests(whole.training)
+    settings = load_weights(folder / "encoder.pt")["settings"]
+    assert (settings["proxy"], settings["labels_of"]) == ("half_volume", [])
+    trained_on = settings["trained_on"]
+    assert len(trained_on) == len(seen)
+    assert set(trained_on) > set(patient_digests(whole.training))
+    assert not set(trained_on) & set(patient_digests(split.validation))
+    assert json.loads((folder / "data_check.json").read_text())["cases"] == 8
+
+
+def test_another_scan_of_a_validation_patient_is_no_unlabelled_image(resolved, kidneys, tmp_path):
+    folder = tmp_path / "again"
+    shutil.copytree(kidneys["data"], folder)
+    manifest = folder / "dataset.json"
+    content = json.loads(manifest.read_text())
+    content["test"][0]["patient"] = "case_00000"
+    manifest.write_text(json.dumps(content))
+    used = []
+    for fold in range(3):
+        parser = resolved(proxy="half_volume", training_images="all", dataset_dir=str(folder), fold=fold)
+        held_out = patients(parser.get_parsed_content("split").validation)
+        used.append(HIDDEN in {case.id for case in parser.get_parsed_content("training_cases")})
+        assert used[-1] == ("case_00000" not in held_out)
+    assert sorted(used) == [False, True, True]
 
 
 def test_tumour_counts_as_kidney_whatever_its_value(pretrain_siamese, tmp_path):

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from mtmed.bundle import patient_digests
 from mtmed.bundle.messages import mendable
 from mtmed.networks import load_network
-from mtmed.networks.weights import atomic_save, load_weights
+from mtmed.networks.weights import atomic_save, load_weights, sha256_of
 
 SIDES = {"left": 0, "right": 20}  # first voxel of each half of 40
 TERMS = ["cross_entropy", "dice", "reconstruction"]
@@ -66,7 +66,9 @@ def normalised(path: str | Path) -> np.ndarray:
 # --- with and without an encoder ----------------------------------------------------------------------------------
 
 
-def test_same_file_trains_from_scratch_and_from_an_encoder(trained_siamese: Path, finetuned: Path) -> None:
+def test_same_file_trains_from_scratch_and_from_an_encoder(
+    trained_siamese: Path, finetuned: Path, pretrained_siamese: Path
+) -> None:
     executed = [json.loads((folder / "config.json").read_text()) for folder in (trained_siamese, finetuned)]
     assert executed[0]["pretrained"] is None
     # what the encoder's file says stands in one of them as an option of the tiny run
@@ -78,6 +80,9 @@ def test_same_file_trains_from_scratch_and_from_an_encoder(trained_siamese: Path
         assert "inference.json --checkpoint" in (folder / "log.txt").read_text().splitlines()[-1]
     alone, after = (load_weights(folder / "model.pt") for folder in (trained_siamese, finetuned))
     assert alone["network_def"] == after["network_def"]
+    assert alone["settings"].pop("pretraining") is None
+    pretraining = after["settings"].pop("pretraining")
+    assert pretraining == {"proxy": "masked", "sha256": sha256_of(pretrained_siamese / "encoder.pt")}
     assert alone["settings"] == after["settings"]
 
 
@@ -103,6 +108,14 @@ def test_network_and_preprocessing_follow_the_encoder(pretrained_siamese: Path, 
     definition = get("network").definition
     assert definition["block_layers"] == TINY_SIAMESE["network_def#block_layers"]
     assert definition["out_channels"] == 2
+
+
+def test_encoder_that_learnt_from_more_labels_is_refused(train_siamese: Any, pretrained_siamese: Path) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        train_siamese(pretrained=str(pretrained_siamese / "encoder.pt"), fraction=50)
+    line = str(mendable(caught.value))
+    assert "pretrained: learnt from the labels of" in line
+    assert "--fraction" in line
 
 
 def test_encoder_that_saw_the_validation_fold_is_refused(train_siamese: Any, pretrained_siamese: Path) -> None:

@@ -207,11 +207,14 @@ def test_a_folder_of_data_sets_is_a_cohort(tmp_path: Path) -> None:
 
 
 def test_a_cohort_without_labels_keeps_all_else(tmp_path: Path) -> None:
-    write(tmp_path, training=[row("x", patient="p")])
+    raters = ["./l/x.nii.gz", "./l/x2.nii.gz"]
+    write(tmp_path, training=[row("x", patient="p") | {"label": raters}], test=[row("y", patient="q")])
     cohort = load_cohort(tmp_path)
     blind = cohort.without_labels()
-    assert [case.labels for case in blind.cases] == [()]
-    assert [replace(case, label=None) for case in cohort.cases] == list(blind.cases)
+    hidden = [case for manifest in blind.manifests for case in manifest.test_cases]
+    assert [case.labels for case in (*blind.cases, *hidden)] == [(), ()]
+    assert [replace(case, label=None, raters=()) for case in cohort.cases] == list(blind.cases)
+    assert [replace(case, label=None) for case in cohort.manifests[0].test_cases] == hidden
     assert blind.label_names(cohort.datasets[0]) == cohort.label_names(cohort.datasets[0])
 
 

@@ -72,6 +72,15 @@ def test_affines_that_say_otherwise_are_one_notice_with_the_cases(tmp_path: Path
     ]
 
 
+def test_where_sides_matter_affines_that_say_otherwise_are_an_error(tmp_path: Path) -> None:
+    cohort = load_cohort(make(tmp_path, "IPL", "LPS", "IPL", orientation="IPL"))
+    report = check_cases(cohort, require_orientation=True)
+    (error,) = report.errors
+    assert error.startswith("set/image1: is oriented LPS by its affine, but its data set is known to be IPL; ")
+    assert "fetch the files again, or correct 'orientation' of set" in error
+    assert report.notices == []
+
+
 def test_matching_affines_and_unknown_orientations_are_no_notice(tmp_path: Path) -> None:
     assert check_cases(load_cohort(make(tmp_path, "IPL", "IPL", orientation="IPL"))).notices == []
     assert check_cases(load_cohort(make(tmp_path, "IPL", "RAS"))).notices == []

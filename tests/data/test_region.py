@@ -24,7 +24,7 @@ def whole(volume):
 
 
 def region_of(value, **options):
-    return Region("side", value, **{"masked": True, **options})
+    return Region("side", value, **options)
 
 
 def read(volume, region, size=SIZE):
@@ -59,22 +59,15 @@ def test_an_oversized_kidney_loses_the_same_on_both_sides(volume):
     np.testing.assert_array_equal(image, kidney[:, 1:-1, 1:-1, 1:-1])
 
 
-def test_without_mask_the_surroundings_are_shown(volume):
-    region = region_of(2, masked=False)
-    start = centred_start(volume, SIZE, region)
-    np.testing.assert_array_equal(read(volume, region), volume.crop(start, SIZE)["image"])
+def test_a_constant_region_is_one_inside_and_zero_outside(volume):
+    region = region_of(1, constant=True)
+    image = read(volume, region)
+    side = volume.crop(centred_start(volume, SIZE, region), SIZE)["side"]
+    np.testing.assert_array_equal(image, np.repeat(side == 1, 2, axis=0))
+    assert image.dtype == np.float32
 
 
-def test_a_constant_region_is_one_inside_and_zero_outside_whatever_the_mask(volume):
-    for masked in (True, False):
-        region = region_of(1, masked=masked, constant=True)
-        image = read(volume, region)
-        side = volume.crop(centred_start(volume, SIZE, region), SIZE)["side"]
-        np.testing.assert_array_equal(image, np.repeat(side == 1, 2, axis=0))
-        assert image.dtype == np.float32
-
-
-@pytest.mark.parametrize("options", [{}, {"constant": True}, {"masked": False}])
+@pytest.mark.parametrize("options", [{}, {"constant": True}])
 def test_mirroring_is_a_flip_of_the_first_axis_of_space(volume, options):
     plain, mirrored = region_of(2, **options), region_of(2, mirrored=True, **options)
     start = centred_start(volume, SIZE, mirrored)
@@ -126,4 +119,4 @@ def test_a_region_that_is_not_there_is_a_mistake_of_the_caller(volume):
     with pytest.raises(ValueError, match="value 3 in 'side'"):
         centred_start(volume, SIZE, region_of(3))
     with pytest.raises(ValueError, match="the map is 'tissue', kits/0 has side"):
-        read_region(volume, (0, 0, 0), SIZE, Region("tissue", 1, masked=True))
+        read_region(volume, (0, 0, 0), SIZE, Region("tissue", 1))

@@ -112,11 +112,11 @@ def test_a_pair_follows_from_seed_step_and_position(volumes):
 
 
 def test_only_right_kidneys_are_mirrored_and_keep_their_side(volumes):
-    draw = SidePair(region_size=SIZE, mirror_right=True, constant=True, masked=False)
+    draw = SidePair(region_size=SIZE, mirror_right=True, constant=True)
     for step in range(50):
         for box in draw(volumes, 0, random_generator(0, step, 0, "draw")).values():
             assert box.region.mirrored == (SIDES[box.region.value] == "right")
-            assert (box.region.constant, box.region.masked, box.region.map) == (True, False, "side")
+            assert (box.region.constant, box.region.map) == (True, "side")
 
 
 def test_volumes_without_kidneys_are_left_out_in_order(tmp_path):

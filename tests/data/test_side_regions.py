@@ -40,7 +40,7 @@ def test_samples_stack_to_a_batch(volumes):
     assert batch["group"][2] == "kits/c"
 
 
-@pytest.mark.parametrize("options", [{}, {"masked": False}, {"constant": True}, {"mirror_right": True}])
+@pytest.mark.parametrize("options", [{}, {"constant": True}, {"mirror_right": True}])
 def test_kidneys_look_as_in_the_pairs(volumes, options):
     regions = SideRegions(volumes, region_size=SIZE, **options)
     expected = {(item["volume"], int(item["label"])): item["image"].numpy() for item in regions}

@@ -44,6 +44,16 @@ def test_line_has_the_metric_of_its_own_epoch_and_nobody_repeats_it(small_traine
     assert f"| mean_dice {evaluator.state.metrics['mean_dice']:.4g}  (0:00:00 left)" in messages[0]
 
 
+def test_an_epoch_without_validation_shows_no_metric(small_trainer, make_evaluator, caplog):
+    trainer, evaluator = small_trainer(epochs=3), make_evaluator()
+    Progress(evaluator=evaluator).attach(trainer)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED(once=2), lambda: evaluator.run(1))
+    with caplog.at_level(logging.INFO, logger="mtmed"):
+        trainer.go()
+    lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("epoch ")]
+    assert ["mean_dice" in line for line in lines] == [False, True, False]
+
+
 def test_sums_start_anew_when_a_trainer_runs_twice(small_trainer, caplog):
     trainer = small_trainer(epochs=1)
     Progress().attach(trainer)

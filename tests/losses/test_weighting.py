@@ -1,5 +1,7 @@
 """Weights of named losses, constant and moving."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +29,17 @@ def test_weights_of_all_steps_equal_an_even_grid_and_do_not_depend_on_what_came_
     resumed = LinearWeighting(start=START, end=END, steps=7)
     assert [resumed(LOSSES, step).weights["bce"] for step in range(3, 7)] == found[3:]
     assert (found[0], found[-1]) == (0.6, 0.2)
-    assert not weighting.state_dict()
+
+
+def test_a_run_that_goes_on_with_another_length_says_so(caplog):
+    state = LinearWeighting(start=START, end=END, steps=7).state_dict()
+    with caplog.at_level(logging.INFO, logger="mtmed"):
+        LinearWeighting(start=START, end=END, steps=7).load_state_dict(state)
+        assert not caplog.messages
+        longer = LinearWeighting(start=START, end=END, steps=13)
+        longer.load_state_dict(state)
+    assert longer(LOSSES, 6).weights["bce"] == pytest.approx(0.4)
+    assert ["now move over 13 steps, before over 7" in message for message in caplog.messages] == [True]
 
 
 def test_a_single_step_has_the_weights_of_the_start():

@@ -122,7 +122,7 @@ def test_report_has_means_with_intervals_and_a_row_per_patient(tmp_path):
     evaluator(regions, handlers=[PairReport(output_dir=tmp_path / "new")], threshold=2.0).run()
     scores = expected(regions, threshold=2.0)
     summary = json.loads((tmp_path / "new" / "summary.json").read_text())
-    assert summary == json.loads(json.dumps(summarise_pairs(scores)))
+    assert summary == json.loads(json.dumps({"epoch": 1, **summarise_pairs(scores)}))
     assert summary["kidneys"] == {"left": 6, "right": 6}
     assert summary["pairs"] == {"same": 30, "opposite": 30}
     assert (summary["patients"], summary["protocol"]["threshold"]) == (6, 2.0)

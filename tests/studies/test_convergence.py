@@ -10,6 +10,7 @@ from scipy.stats import permutation_test
 from torch.utils.tensorboard import SummaryWriter
 
 from mtmed.studies.convergence_report import study_convergence
+from mtmed.studies.convergence_values import convergence_values
 from mtmed.studies.dice_curves import iterations_per_epoch, read_dice_curves
 from mtmed.studies.results import Result
 from mtmed.studies.smoothing import moving_average
@@ -77,7 +78,7 @@ def test_a_run_that_never_gets_there_counts_with_its_last_epoch_and_is_named_as_
     shown = dict(zip(header, next(line for line in cells if line[1] == "late"), strict=True))
     assert shown["epochs to the final Dice of scratch"] == "≥ 2.5"
     assert shown["reached"] == "1 of 2"
-    values = next(row for row in convergence.values()["runs"] if row["arm"] == "late" and row["seed"] == 0)
+    values = next(row for row in convergence_values(convergence)["runs"] if row["arm"] == "late" and row["seed"] == 0)
     assert (values["epochs_to_reference_smoothed"], values["status_smoothed"]) == (None, "not reached")
     assert (values["epochs_to_reference"], values["status"]) == (None, "not reached")
     epochs = next(one for one in convergence.comparisons if one.measure == "epochs_to_reference")
@@ -170,7 +171,7 @@ def test_runs_without_dice_or_without_reference_run_are_named(tmp_path):
     assert (rows["scratch"].runs, rows["scratch"].planned) == (1, 2)
     assert (rows["early"].runs, rows["early"].pairs, rows["early"].reached) == (2, 1, 1)
     assert rows["early"].final == pytest.approx(0.75)
-    statuses = {(row["arm"], row["seed"]): row["status_smoothed"] for row in convergence.values()["runs"]}
+    statuses = {(row["arm"], row["seed"]): row["status_smoothed"] for row in convergence_values(convergence)["runs"]}
     assert statuses == {("scratch", 0): "reached", ("early", 0): "reached", ("early", 1): "no reference run"}
     silent = dict(zip(*[convergence.arm_table()[0]], convergence.arm_table()[1][2], strict=True))
     assert (silent["arm"], silent["runs"], silent["final Dice"], silent["reached"]) == (
@@ -237,7 +238,7 @@ def test_where_epochs_are_not_known_iterations_are(tmp_path):
     (results[1].training / "config.json").unlink()
     convergence = _convergence(results)
     assert "length of an epoch not known: early, 100 %, fold 0, seed 0" in convergence.notes()
-    row = next(row for row in convergence.values()["runs"] if row["arm"] == "early")
+    row = next(row for row in convergence_values(convergence)["runs"] if row["arm"] == "early")
     assert (row["epochs_to_reference"], row["iterations_to_reference"], row["status"]) == (None, 10, "reached")
     epochs = next(one for one in convergence.comparisons if one.measure == "epochs_to_reference")
     assert (epochs.test.difference.n, epochs.test.unpaired) == (0, 1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from finished_runs import write_training
 
-from mtmed.studies.curves import Curve, curve_figure, mean_curve, read_loss, read_validation_dice, smoothed
+from mtmed.studies.curves import Curve, curve_figure, mean_curve, read_loss, read_validation_dice
 
 
 def _curve(values, first=1):
@@ -42,18 +42,6 @@ def test_resumed_run_shows_only_what_was_logged_after_its_checkpoint(tmp_path):
     assert dice.values == pytest.approx([0.1, 0.2, 0.9])
 
 
-def test_moving_average_is_the_weighted_mean_of_all_values_up_to_here():
-    values = np.random.default_rng(0).normal(size=200)
-    weight = 2 / (200 // 50 + 1)
-    for index in (0, 1, 7, 199):
-        weights = (1 - weight) ** np.arange(index, -1, -1)
-        expected = (weights * values[: index + 1]).sum() / weights.sum()
-        assert smoothed(values)[index] == pytest.approx(expected)
-    assert smoothed(np.full(300, 0.7)) == pytest.approx(np.full(300, 0.7))
-    assert smoothed(values[:50]).tolist() == pytest.approx(values[:50].tolist())
-    assert smoothed(np.array([])).size == 0
-
-
 def test_mean_runs_over_what_all_runs_cover():
     mean = mean_curve([_curve([1, 2, 3, 4]), Curve(np.array([2.0, 4.0, 6.0]), np.array([4.0, 8.0, 0.0]))])
     assert mean.steps.tolist() == [2, 3, 4]
@@ -72,6 +60,17 @@ def test_an_arm_has_one_colour_a_mean_line_and_two_lines_per_run():
     assert [text.get_text() for text in panel.get_legend().get_texts()] == ["a (2 runs)", "b (1 run)"]
     assert panel.lines[4].get_ydata().tolist() == [3.5, 2.0, 1.0]
     assert "not recorded" in [text.get_text() for text in empty.texts]
+
+
+@pytest.mark.parametrize(
+    ("validations", "dice"), [(80, "mean of the last 4 validations"), (20, "none, too few validations")]
+)
+def test_each_panel_says_how_it_is_smoothed(validations, dice):
+    panels = curve_figure({"a": [_curve([3, 2])]}, {"a": [_curve(np.ones(validations))]}, title="").axes
+    assert [panel.get_title() for panel in panels] == [
+        "smoothing: exponential, over a fiftieth of each run",
+        f"smoothing: {dice}",
+    ]
 
 
 def test_single_spikes_do_not_set_the_scale_and_long_curves_are_thinned():

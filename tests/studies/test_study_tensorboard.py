@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from finished_runs import date_back
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mtmed.errors import InputError
@@ -72,6 +73,7 @@ def test_a_later_report_replaces_the_events_and_nothing_else(tmp_path):
 
 def test_events_of_a_report_that_was_killed_are_hidden_by_the_next(tmp_path, monkeypatch):
     write_dice_events(_dice(("a", 100.0, 0, [0.1, 0.2, 0.3])), tmp_path)
+    date_back(tmp_path / "a-100%")
     monkeypatch.setattr(Path, "unlink", _interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_dice_events(_dice(("a", 100.0, 0, [0.4, 0.5])), tmp_path)

@@ -7,7 +7,7 @@ import pytest
 from monai.transforms import Compose, Orientationd
 
 from mtmed.transforms import BodyHalvesd, KidneySidesd, LoadVolumed, SeparableSpacingd
-from mtmed.transforms.body import grid_middle, mid_sagittal_index
+from mtmed.transforms.body import body_mask, grid_middle, median_index
 from mtmed.transforms.reading import read_volume
 
 pytestmark = pytest.mark.real
@@ -81,6 +81,6 @@ def test_a_real_ct_has_kidneys_and_liver_on_their_sides(real_data: Path) -> None
     assert (half[organs == RIGHT_KIDNEY] == 2).all()
     assert (half[organs == LIVER] == LIVER_SIDE).mean() > 0.8
     image = result["image"].as_tensor()[0].numpy()
-    middle = mid_sagittal_index(image, spacing=(3.0, 3.0, 3.0))
+    middle = median_index(body_mask(image, spacing=(3.0, 3.0, 3.0)))
     cord = np.argwhere(organs == CORD)[:, 0].mean()
     assert abs(middle - cord) * 3 < 3 < abs(grid_middle(image.shape) - cord) * 3

@@ -107,6 +107,7 @@ def siamese_kidney(name: str, **options: Any) -> Kind:
             "window_size": [0.5, -1, -1],
             "overlap": 0.0,
             "label_groups": {"kidney": ["kidney", "tumour"]},
+            "pretraining": None,
         },
         scans=lambda folder: demo_kidney_ct(folder, cases=3),
         whole_volumes=True,
@@ -267,10 +268,11 @@ def test_monai_loads_network_and_weights_by_name(bundle: Path, checkpoint: Path)
 def test_training_config_has_the_settings_of_the_weights(bundle: Path, kind: Kind) -> None:
     """Else the exported training would make another network than the exported one."""
     train = json.loads((bundle / "configs" / "train.json").read_text())
-    derived = {"label_names", "input_channels", "output_channels", "heads"}
+    # the window follows from the part that is trained on; the exported training starts from no encoder
+    derived = {"label_names", "input_channels", "output_channels", "heads", "window_size", "pretraining"}
     shared = train.keys() & kind.settings.keys() - derived
     assert {key: train[key] for key in shared} == {key: kind.settings[key] for key in shared}
-    assert {"spacing", "window_size" if kind.whole_volumes else "patch_size"} <= shared
+    assert {"spacing", "part" if kind.whole_volumes else "patch_size"} <= shared
 
 
 def test_rough_network_lies_beside_if_there_is_one(bundle: Path, kind: Kind, checkpoint: Path) -> None:
