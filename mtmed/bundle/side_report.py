@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mtmed.data import Volume, Volumes
-from mtmed.data.region import SIDES
+from mtmed.data.region import SIDES, Region, centred_start
 from mtmed.distributed import rank
 from mtmed.files import atomic_file
 from mtmed.metrics.tables import write_rows
@@ -23,7 +23,7 @@ _COLUMNS = 8
 
 
 def report_sides(
-    training: Volumes, validation: Volumes | None, *, box_size: Sequence[int], output_dir: str, side_map: str = "side"
+    training: Volumes, validation: Volumes, *, box_size: Sequence[int], output_dir: str, side_map: str = "side"
 ) -> None:
     """Say which sides were found, which were left out and why.
 
@@ -32,14 +32,14 @@ def report_sides(
 
     Args:
         training: volumes of the training cases, with a map of sides.
-        validation: volumes of the validation cases; None if nothing is validated.
+        validation: volumes of the validation cases, which may be none.
         box_size: voxels of a region (H, W, D); larger kidneys are cropped to it.
         output_dir: folder of the run.
         side_map: name of the map.
     """
     if rank() != 0:
         return
-    parts = {"training": training, "validation": validation or ()}
+    parts = {"training": training, "validation": validation}
     for part, volumes in parts.items():
         for volume in volumes:
             for remark in volume.remarks:
@@ -80,12 +80,8 @@ def _figure(volumes: Volumes, side_map: str, box_size: Sequence[int]) -> Figure:
 
 
 def _draw(panel: Any, volume: Volume, value: int, side_map: str, box_size: Sequence[int]) -> None:
-    bounds = volume.bounds(side_map, value)
-    assert bounds is not None
-    size = [int(length) for length in box_size]
-    start = [(low + high - length) // 2 for low, high, length in zip(*bounds, size, strict=True)]
-    arrays = volume.crop(start, size)
-    middle = size[1] // 2
+    arrays = volume.crop(centred_start(volume, box_size, Region(side_map, value)), box_size)
+    middle = box_size[1] // 2
     image, inside = (np.flip(arrays[key][0][:, middle], (0, 1)).T for key in ("image", side_map))
     aspect = float(np.linalg.norm(volume.affine[:3, 2]) / np.linalg.norm(volume.affine[:3, 0]))
     panel.imshow(image, cmap="gray", aspect=aspect)

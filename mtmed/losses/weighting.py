@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from mtmed.errors import InputError
 
-logger = logging.getLogger(__name__)
-
 __all__ = ["ConstantWeighting", "LinearWeighting", "WeightedLoss", "Weighting"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 
 from mtmed.metrics.case_report import read_reference
+from mtmed.metrics.scores import has_value
 from mtmed.studies.case_figure import CaseRow
 from mtmed.studies.results import CaseFiles
 from mtmed.transforms.reading import read_volume
@@ -82,7 +83,7 @@ def _numbered(
     found = np.zeros(labels.shape, np.uint8)
     for number, organ in enumerate(organs, start=1):
         if organ in values:
-            found[np.isin(labels, values[organ][side])] = number
+            found[has_value(labels, values[organ][side])] = number
     return found
 
 

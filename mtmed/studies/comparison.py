@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 from mtmed.metrics.names import LOWER_IS_BETTER, METRIC_NAMES
 from mtmed.studies.results import Result, Score
-from mtmed.studies.statistics import PairedTest, holm, paired_test
+from mtmed.studies.statistics import SIGNIFICANCE, PairedTest, holm, paired_test
 
 __all__ = ["Comparison", "compare_arms"]
-
-_SIGNIFICANCE = 0.05  # after Holm
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,9 @@ class Comparison:
             return "runs missing"
         if not self.test.difference.groups:
             return "no patient in both arms"
-        if self.smallest_p_holm > _SIGNIFICANCE:
+        if self.smallest_p_holm > SIGNIFICANCE:
             return "cannot be significant"
-        if self.p_holm > _SIGNIFICANCE:
+        if self.p_holm > SIGNIFICANCE:
             return "not significant"
         higher = self.test.difference.mean > 0
         if self.metric not in METRIC_NAMES:

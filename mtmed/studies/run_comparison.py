@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mtmed.studies.convergence import RunConvergence
 from mtmed.studies.results import Result
-from mtmed.studies.statistics import PairedTest, holm, paired_test
+from mtmed.studies.statistics import SIGNIFICANCE, PairedTest, holm, paired_test
 
 __all__ = ["EPOCHS", "MEASURES", "RunComparison", "compare_runs"]
 
@@ -25,8 +25,6 @@ _VALUE: dict[str, Callable[[RunConvergence], float]] = {
     "peak_dice": lambda one: one.peak,
     EPOCHS: lambda one: one.least_epochs,
 }
-
-_SIGNIFICANCE = 0.05  # after Holm
 
 
 @dataclass(frozen=True)
@@ -64,12 +62,12 @@ class RunComparison:
             return "runs missing"
         if not self.test.difference.groups:
             return "no run in both arms"
-        if self.smallest_p_holm > _SIGNIFICANCE:
+        if self.smallest_p_holm > SIGNIFICANCE:
             return "cannot be significant"
         higher = self.test.difference.mean > 0
         if self.measure == EPOCHS and higher:
             return "not sooner"
-        if self.p_holm > _SIGNIFICANCE:
+        if self.p_holm > SIGNIFICANCE:
             return "not significant"
         return "significantly sooner" if self.measure == EPOCHS else f"significantly {'better' if higher else 'worse'}"
 

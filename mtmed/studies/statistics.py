@@ -10,7 +10,19 @@ from numpy.typing import NDArray
 from mtmed.metrics.interval import Interval, mean_interval
 from mtmed.randomness import random_generator
 
-__all__ = ["EXACT_PATIENTS", "PairedTest", "holm", "paired_test", "patient_differences", "sign_flip_test", "smallest_p"]
+__all__ = [
+    "EXACT_PATIENTS",
+    "SIGNIFICANCE",
+    "PairedTest",
+    "holm",
+    "paired_test",
+    "patient_differences",
+    "sign_flip_test",
+    "smallest_p",
+]
+
+SIGNIFICANCE = 0.05
+"""Of a p-value after Holm's correction."""
 
 EXACT_PATIENTS = 16
 """Up to so many patients all sign flips are tried."""

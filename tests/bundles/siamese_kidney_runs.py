@@ -16,6 +16,7 @@ from running import run_in_process
 
 __all__ = [
     "HIDDEN",
+    "SETTINGS",
     "SHAPE",
     "SIAMESE_KIDNEY",
     "SINGLE_KIDNEY",
@@ -33,6 +34,17 @@ SHAPE = (20, 32, 40)  # slices from the head down, rows to the back, columns to 
 SPACING = (10.0, 8.0, 8.0)  # mm, of the same axes
 SINGLE_KIDNEY = 2  # number of the case without a left kidney
 HIDDEN = "case_00210"  # without labels
+# of a network for this cohort
+SETTINGS: dict[str, Any] = {
+    "label_names": {"0": "background", "1": "kidney"},
+    "modalities": ["CT"],
+    "spacing": [8.0, 8.0, 10.0],
+    "window": [-80.0, 300.0],
+    "part": "whole",
+    "window_size": [-1, -1, -1],
+    "overlap": 0.0,
+    "label_groups": {"kidney": ["kidney", "tumour"]},
+}
 TINY_SIAMESE: dict[str, Any] = {
     "device": "cpu",
     # torch's bfloat16 gradients on CPU differ between runs for feature maps of a few voxels

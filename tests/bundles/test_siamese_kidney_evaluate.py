@@ -11,23 +11,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from siamese_kidney_runs import SPACING, run_siamese, write_kidneys
+from siamese_kidney_runs import SETTINGS, SPACING, run_siamese, write_kidneys
 from skimage.segmentation import find_boundaries
 
 from mtmed.bundle.messages import mendable
 from mtmed.studies.case_slice import case_row
 from mtmed.studies.results import read_case_files
-
-SETTINGS: dict[str, Any] = {
-    "label_names": {"0": "background", "1": "kidney"},
-    "modalities": ["CT"],
-    "spacing": [8.0, 8.0, 10.0],
-    "window": [-80.0, 300.0],
-    "part": "whole",
-    "window_size": [-1, -1, -1],
-    "overlap": 0.0,
-    "label_groups": {"kidney": ["kidney", "tumour"]},
-}
 
 
 class Oracle(torch.nn.Module):

@@ -12,22 +12,12 @@ import torch
 from monai.bundle import ConfigParser
 from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
-from siamese_kidney_runs import HIDDEN, paint_kidneys, run_siamese, slices_first_affine
+from siamese_kidney_runs import HIDDEN, SETTINGS, paint_kidneys, run_siamese, slices_first_affine
 
 from mtmed.bundle.messages import mendable
 from mtmed.data import VolumePart, VolumeStore
 from mtmed.networks import build_network, save_network
 
-SETTINGS: dict[str, Any] = {
-    "label_names": {"0": "background", "1": "kidney"},
-    "modalities": ["CT"],
-    "spacing": [8.0, 8.0, 10.0],
-    "window": [-80.0, 300.0],
-    "part": "whole",
-    "window_size": [-1, -1, -1],
-    "overlap": 0.0,
-    "label_groups": {"kidney": ["kidney", "tumour"]},
-}
 HALF = {"part": "half", "window_size": [0.5, -1, -1]}
 DEFINITION = {
     "_target_": "mtmed.networks.DenseUNet",
