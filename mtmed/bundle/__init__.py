@@ -4,6 +4,7 @@ from mtmed.bundle import messages
 from mtmed.bundle.active import active_parser, command_line, literal
 from mtmed.bundle.carried_setting import require_carried
 from mtmed.bundle.choice import require_choice
+from mtmed.bundle.combination import refuse_combination
 from mtmed.bundle.data_check import check_data
 from mtmed.bundle.network import network
 from mtmed.bundle.number_list import require_numbers
@@ -26,6 +27,7 @@ __all__ = [
     "literal",
     "network",
     "patient_digests",
+    "refuse_combination",
     "refuse_other_labels",
     "refuse_seen_patients",
     "report_sides",

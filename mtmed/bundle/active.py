@@ -97,13 +97,17 @@ def literal(identifier: str) -> dict[str, Any]:
     """An entry of the running config as plain values: references and expressions evaluated, nothing instantiated.
 
     Args:
-        identifier: id of a dictionary, for example ``"network_def"``.
+        identifier: id of a dictionary, or of an expression that gives one, for example ``"network_def"``.
 
     Raises:
         InputError: if the entry is not a dictionary.
     """
     parser = active_parser()
     entry = parser.get(identifier)
+    if isinstance(entry, str):
+        entry = parser.get_parsed_content(identifier)
+        if isinstance(entry, Mapping):
+            return dict(entry)
     if not isinstance(entry, Mapping):
         raise InputError(identifier, f"is {entry!r}, not a dictionary", "override single keys of it")
     return {

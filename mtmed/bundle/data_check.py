@@ -3,11 +3,11 @@
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtmed.data import Cohort, check_cases
+from mtmed.data.file_state import file_state
 from mtmed.distributed import rank
 from mtmed.errors import InputError
 from mtmed.transforms.reading import OtherGrids
@@ -17,24 +17,33 @@ __all__ = ["check_data"]
 logger = logging.getLogger(__name__)
 
 
-def _fingerprint(cohort: Cohort, other_grids: OtherGrids, require_orientation: bool, include_test: bool) -> str:
+def _fingerprint(
+    cohort: Cohort, other_grids: OtherGrids, require_orientation: bool, include_test: bool, features: Sequence[str]
+) -> str:
     """Hash of what the check depends on: cases and patients, paths, sizes and times of files, labels, modalities."""
     digest = hashlib.blake2b(other_grids.encode(), digest_size=16)
     if require_orientation:
         digest.update(b"oriented")
+    if features:
+        digest.update(repr(list(features)).encode())
     for manifest in cohort.manifests:
         digest.update(repr(manifest.modalities).encode())
         if manifest.orientation is not None:
             digest.update(manifest.orientation.encode())
+        if manifest.overlapping:
+            digest.update(b"overlapping")
     test_cases = [case for one in cohort.manifests for case in one.test_cases] if include_test else []
     for case in (*cohort.cases, *test_cases):
         whose = (case.key, case.group, case.visit, case.fold)
         parts = ([path is None for path in case.image], len(case.labels), list(case.maps))
         digest.update(repr((whose, parts)).encode())
+        if case.part is not None:
+            digest.update(repr((case.part, case.part_key)).encode())
+        if features:
+            digest.update(repr([case.metadata.get(name) for name in features]).encode())
         for path in case.files:
             try:
-                facts = os.stat(path)
-                digest.update(f"{path} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+                digest.update(repr(file_state(path)).encode())
             except OSError:
                 digest.update(f"{path} missing\n".encode())
     for dataset in cohort.datasets:
@@ -88,6 +97,7 @@ def check_data(
     other_grids: OtherGrids = "refuse",
     require_orientation: bool = False,
     include_test: bool = False,
+    features: Sequence[str] = (),
 ) -> None:
     """Check every case of a cohort before training; a resumed run does not read unchanged files again.
 
@@ -103,6 +113,8 @@ def check_data(
         require_orientation: refuse files that do not declare how their axes lie in the patient, if the run tells left
             from right.
         include_test: check the test cases too, if the run uses their images.
+        features: what the network is told of each slice (`mtmed.data.slice_features`); every labelled case must have
+            these numbers.
 
     Raises:
         InputError: with one line per problem; or if a run is continued on other data than it began with.
@@ -117,7 +129,7 @@ def check_data(
     if rank() != 0:
         return
     path = Path(output_dir) / "data_check.json"
-    fingerprint = _fingerprint(cohort, other_grids, require_orientation, include_test)
+    fingerprint = _fingerprint(cohort, other_grids, require_orientation, include_test, features)
     before = _checked_before(path)
     if before == fingerprint:
         return
@@ -132,6 +144,7 @@ def check_data(
         other_grids=other_grids,
         require_orientation=require_orientation,
         include_test=include_test,
+        features=features,
     )
     for notice in report.notices:
         logger.info("Notice: %s", notice)

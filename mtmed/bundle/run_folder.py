@@ -142,7 +142,8 @@ def _stop_if_finished(folder: Path, total_iterations: int | None, new: bool, nex
     path = folder / "checkpoint.pt"
     if new or total_iterations is None or not path.is_file():
         return
-    if load_checkpoint(path)["iteration"] >= total_iterations:
+    checkpoint = load_checkpoint(path)
+    if checkpoint["iteration"] >= total_iterations or checkpoint.get("stopped", False):
         if rank() == 0:
             logger.info("This run is finished: %s (start over with --new true). %s", folder, next_step)
         raise SystemExit(0)

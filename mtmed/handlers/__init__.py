@@ -1,6 +1,7 @@
 """What happens around training: resume, pictures, progress."""
 
 from mtmed.handlers.checkpoint import Checkpoint
+from mtmed.handlers.early_stopping import EarlyStopping
 from mtmed.handlers.history import LossHistory
 from mtmed.handlers.progress import Progress
 from mtmed.handlers.tensorboard import TensorBoardLog
@@ -9,6 +10,7 @@ from mtmed.handlers.weights_writer import BestModelWriter, EncoderWriter, LastMo
 __all__ = [
     "BestModelWriter",
     "Checkpoint",
+    "EarlyStopping",
     "EncoderWriter",
     "LastModelWriter",
     "LossHistory",

@@ -32,7 +32,7 @@ class Checkpoint:
         optimizer: its optimiser.
         lr_scheduler: its scheduler, if it has one.
         evaluator: validation engine, whose best metric must survive.
-        epoch_interval: epochs between checkpoints; the last epoch is always saved.
+        epoch_interval: epochs between checkpoints; the last epoch, also of a run that stops early, is always saved.
     """
 
     def __init__(
@@ -91,12 +91,14 @@ class Checkpoint:
 
     def _save(self, engine: Any) -> None:
         state = engine.state
-        due = state.epoch % self.epoch_interval == 0 or state.epoch == state.max_epochs
+        stopped = bool(getattr(state, "stopped_early", False))
+        due = state.epoch % self.epoch_interval == 0 or state.epoch == state.max_epochs or stopped
         if not due or rank() != 0:
             return
         content = {name: part.state_dict() for name, part in self._parts(engine).items()}
         content["iteration"] = state.iteration
         content["epoch"] = state.epoch
+        content["stopped"] = stopped
         content["circumstances"] = _circumstances()
         if self.evaluator is not None:
             best = self.evaluator.state

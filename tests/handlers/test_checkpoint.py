@@ -71,6 +71,7 @@ def test_checkpoint_holds_plain_values_only(small_trainer, tmp_path):
         "weighting",
         "iteration",
         "epoch",
+        "stopped",
         "circumstances",
     }
     assert not list(tmp_path.glob(".*"))
