@@ -33,7 +33,7 @@ class CaseRow:
     Attributes:
         heading: above the plain image.
         image: image values.
-        reference: organ of each voxel, 0 for none; organs count from 1 in the order of the picture's organs.
+        reference: organs of each voxel, integers: bit k is set where the k-th of the picture's organs is, from k = 0.
         predictions: the same of each arm that has one.
         dice: of each arm, in words.
         spacing: distance of neighbouring voxels along X and Y, mm.
@@ -143,12 +143,12 @@ def zoom_box(row: CaseRow) -> tuple[float, float, float, float]:
 
 def _square_around(row: CaseRow, planes: Sequence[NDArray[Any]]) -> tuple[tuple[float, float], float] | None:
     """Middle and side in mm of the square around the most wrong structure of some planes; None without structures."""
-    wrong = np.zeros(row.reference.shape, np.int64)
-    for plane in row.predictions.values():
-        wrong += plane != row.reference
     found: list[tuple[int, int, tuple[slice, slice]]] = []
-    for organ in range(1, 1 + max(int(plane.max()) for plane in planes)):
-        components, _ = ndimage.label(np.any([plane == organ for plane in planes], axis=0), np.ones((3, 3)))
+    for organ in range(max(int(plane.max()) for plane in planes).bit_length()):
+        components, _ = ndimage.label(np.any([_is(plane, organ) for plane in planes], axis=0), np.ones((3, 3)))
+        wrong = np.zeros(row.reference.shape, np.int64)
+        for plane in row.predictions.values():
+            wrong += _is(plane, organ) != _is(row.reference, organ)
         for number, place in enumerate(ndimage.find_objects(components), start=1):
             own = components[place] == number
             found.append((int((own * wrong[place]).sum()), int(own.sum()), place))
@@ -217,26 +217,34 @@ def _draw(panel: Any, row: CaseRow, arm: str | None, box: tuple[float, float, fl
         panel.text(x, y, letter, color="gold", fontsize=7, ha=horizontal, va=vertical, transform=panel.transAxes)
     if arm is None:
         return
-    for organ in range(1, organs + 1):
-        own = outline(row.reference == organ, row.spacing)
+    for organ in range(organs):
+        own = outline(_is(row.reference, organ), row.spacing)
         panel.add_collection(LineCollection(list(own), colors=_REFERENCE, linewidths=1.8))
-    for organ in range(1, organs + 1):
-        own = outline(row.predictions[arm] == organ, row.spacing)
+    for organ in range(organs):
+        own = outline(_is(row.predictions[arm], organ), row.spacing)
         panel.add_collection(LineCollection(list(own), linewidths=0.9, **_look(organ)))
 
 
+def _is(plane: NDArray[Any], organ: int) -> NDArray[np.bool_]:
+    """Voxels of an organ."""
+    return (plane >> organ & 1) > 0
+
+
 def _look(organ: int) -> dict[str, Any]:
-    turn, place = divmod(organ - 1, len(_PREDICTIONS))
+    turn, place = divmod(organ, len(_PREDICTIONS))
     return {"colors": _PREDICTIONS[place], "linestyles": [_STYLES[turn % len(_STYLES)]]}
 
 
 def _handles(organs: Sequence[str], rows: Sequence[CaseRow]) -> list[Line2D]:
     """Entries of the legend, only of organs that are seen."""
-    seen = {int(organ) for row in rows for plane in row.predictions.values() for organ in np.unique(plane)}
+    seen = 0
+    for row in rows:
+        for plane in row.predictions.values():
+            seen |= int(np.bitwise_or.reduce(plane, axis=None))
     handles = [Line2D([], [], color=_REFERENCE, linewidth=1.8, label="reference")]
-    for number, organ in enumerate(organs, start=1):
+    for number, organ in enumerate(organs):
         look = _look(number)
         label = "prediction" if len(organs) == 1 else f"predicted {organ}"
-        if number in seen or len(organs) == 1:
+        if seen >> number & 1 or len(organs) == 1:
             handles.append(Line2D([], [], color=look["colors"], linestyle=look["linestyles"][0], label=label))
     return handles

@@ -7,7 +7,7 @@ import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 
-from mtmed.metrics.case_report import read_reference
+from mtmed.metrics.case_report import Values, read_reference
 from mtmed.metrics.scores import has_value
 from mtmed.studies.case_figure import CaseRow
 from mtmed.studies.results import CaseFiles
@@ -38,18 +38,20 @@ def case_row(
         InputError: if a file cannot be read, or image and reference lie apart.
     """
     first = next(iter(files.values()))
-    volume = read_reference(str(first.reference))
+    volume = read_reference(str(first.reference), str(first.image))
     affine, shape = volume.affine, volume.data.shape
     pictured = first_channel_on_grid(read_volume(first.image), volume)
-    reference = _numbered(_in_ras(volume.data, affine), first.organs, organs, 1)
-    counts = (reference > 0).sum(axis=(0, 1))
+    reference = _in_ras(volume.data, affine)
+    counts = _counts(reference, [first.organs[organ][1] for organ in organs if organ in first.organs])
     if not counts.any():
-        counts = np.sum(
-            [(_prediction(one, affine, shape, organs) > 0).sum(axis=(0, 1)) for one in files.values()], axis=0
-        )
+        for one in files.values():
+            ours = [one.organs[organ][0] for organ in organs if organ in one.organs]
+            counts = counts + _counts(_prediction(one, affine, shape), ours)
     cut = int(np.argmax(counts)) if counts.any() else reference.shape[2] // 2
-    plane = reference[:, :, cut].copy()
-    predictions = {arm: _prediction(one, affine, shape, organs)[:, :, cut].copy() for arm, one in files.items()}
+    plane = _marked(reference[:, :, cut], first.organs, organs, 1)
+    predictions = {
+        arm: _marked(_prediction(one, affine, shape)[:, :, cut], one.organs, organs, 0) for arm, one in files.items()
+    }
     image = np.array(_in_ras(pictured, affine)[:, :, cut], np.float32)
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     axes = [int(axis) for axis in _orientation(affine)[:, 0]]
@@ -66,24 +68,32 @@ def case_row(
     )
 
 
-def _prediction(
-    files: CaseFiles, affine: NDArray[np.float64], shape: tuple[int, ...], organs: Sequence[str]
-) -> NDArray[np.uint8]:
+def _prediction(files: CaseFiles, affine: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Predicted label map in RAS order, on the grid of the reference."""
     volume = read_reference(str(files.prediction))
     data = volume.data
     if data.shape != shape or not np.allclose(volume.affine, affine, atol=1e-3):
         data = resample_label_to(data, volume.affine, shape, affine)
-    return _numbered(_in_ras(data, affine), files.organs, organs, 0)
+    return _in_ras(data, affine)
 
 
-def _numbered(
-    labels: NDArray[Any], values: Mapping[str, tuple[int, int | tuple[int, ...]]], organs: Sequence[str], side: int
-) -> NDArray[np.uint8]:
-    """Number of the organ of each voxel; `side` is 0 for the network's label values, 1 for the data set's."""
-    found = np.zeros(labels.shape, np.uint8)
-    for number, organ in enumerate(organs, start=1):
+def _counts(labels: NDArray[Any], values: Sequence[Values]) -> NDArray[np.int64]:
+    """Voxels of any organ in each axial slice."""
+    found = np.zeros(labels.shape, bool)
+    for own in values:
+        found |= has_value(labels, own)
+    counts: NDArray[np.int64] = found.sum(axis=(0, 1))
+    return counts
+
+
+def _marked(
+    labels: NDArray[Any], values: Mapping[str, tuple[Values, Values]], organs: Sequence[str], side: int
+) -> NDArray[np.int64]:
+    """Organs of each voxel as bits; `side` is 0 for the network's label values, 1 for the data set's."""
+    found = np.zeros(labels.shape, np.int64)
+    for number, organ in enumerate(organs):
         if organ in values:
-            found[has_value(labels, values[organ][side])] = number
+            found[has_value(labels, values[organ][side])] |= 1 << number
     return found
 
 

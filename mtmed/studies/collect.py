@@ -12,15 +12,22 @@ __all__ = ["RUN_LIST", "collect_results", "write_run_list"]
 RUN_LIST = "runs.csv"
 
 
-def collect_results(folder: StudyFolder) -> list[Result]:
-    """One result per run, in the order of the plan.
+def collect_results(folder: StudyFolder, step: str | None = None) -> list[Result]:
+    """One result per run that has the scored step, in the order of the plan.
 
     A run is finished if its scored step is, failed if a step that this one needs has failed, and missing otherwise. Its
     training folder is that of the last step that the scored one needs.
+
+    Args:
+        folder: the study's folder.
+        step: the step whose scores are meant; None: the study's.
     """
-    plan, step = folder.plan, folder.plan.study.score_step
+    plan = folder.plan
+    step = step or plan.study.score_step
     results = []
     for run in plan.runs:
+        if step not in run.jobs:
+            continue
         scored = run.jobs[step]
         needed = list(plan.jobs[scored].needs.values())
         training = folder.output_dir(needed[-1]) if needed else None

@@ -169,12 +169,16 @@ def _report(folder: "StudyFolder") -> str:
 
     study = folder.plan.study
     notes = [f" ({s.name} reads all folds: {s.shared_by_folds})" for s in study.steps.values() if s.shared_by_folds]
-    text = write_report(
-        collect_results(folder),
-        title=study.title + "".join(notes),
-        metrics=study.metrics,
-        organs=study.organs,
-        reference_arm=study.reference_arm,
-        output_dir=folder.path,
-    )
-    return f"{text}\nreport: {folder.path}"
+    texts = []
+    for step in (study.score_step, *study.also_scored):
+        place = folder.path if step == study.score_step else folder.path / step
+        text = write_report(
+            collect_results(folder, step),
+            title=study.title + "".join(notes) + (f": {step}" if study.also_scored else ""),
+            metrics=study.metrics,
+            organs=study.organs,
+            reference_arm=study.reference_arm,
+            output_dir=place,
+        )
+        texts.append(f"{text}\nreport: {place}")
+    return "\n\n".join(texts)

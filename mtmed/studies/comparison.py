@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mtmed.metrics.names import LOWER_IS_BETTER, METRIC_NAMES
+from mtmed.metrics.names import LOWER_IS_BETTER, METRIC_NAMES, NEITHER_IS_BETTER
 from mtmed.studies.results import Result, Score
 from mtmed.studies.statistics import SIGNIFICANCE, PairedTest, holm, paired_test
 
@@ -51,7 +51,7 @@ class Comparison:
         if self.p_holm > SIGNIFICANCE:
             return "not significant"
         higher = self.test.difference.mean > 0
-        if self.metric not in METRIC_NAMES:
+        if self.metric not in METRIC_NAMES or self.metric in NEITHER_IS_BETTER:
             return f"significantly {'higher' if higher else 'lower'}"
         better = higher != (self.metric in LOWER_IS_BETTER)
         return f"significantly {'better' if better else 'worse'}"

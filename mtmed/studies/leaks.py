@@ -11,25 +11,36 @@ from mtmed.studies.study import Study
 
 __all__ = ["check_leaks"]
 
-_SPLIT_KEYS = ("folds", "split_key", "split_seed")
+_SPLIT_KEYS = ("folds", "shares", "split_key", "split_seed")
 
 
 def check_leaks(
     study: Study, configs: Mapping[str, StepConfig], overrides: Mapping[str, Mapping[str, Mapping[str, Any]]]
 ) -> None:
-    """Look at every step that the scored step depends on and that reads the same ``dataset_dir``.
+    """Look at every step that a scored step depends on and that reads the same ``dataset_dir``.
 
-    Such a step must vary with the fold if and only if the scored step does, divide the data as that one does and take
-    the same fraction of the labels; or say in ``shared_by_folds`` why it may read all cases, for example because it
-    uses no labels. Data sets are the same if their values are equal or one folder lies in the other; copies of a data
-    set are not recognised.
+    Such a step must vary with the fold if and only if the scored step does, divide the data as that one does (into
+    folds, or by shares that rotate with the fold) and take the same fraction of the labels; or say in
+    ``shared_by_folds`` why it may read all cases, for example because it uses no labels. Data sets are the same if
+    their values are equal or one folder lies in the other; copies of a data set are not recognised.
 
     Raises:
         InputError: naming the step.
     """
-    scored = study.score_step
+    for scored in (study.score_step, *study.also_scored):
+        _check_scored(study, scored, configs, overrides)
+
+
+def _check_scored(
+    study: Study,
+    scored: str,
+    configs: Mapping[str, StepConfig],
+    overrides: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> None:
     by_fold = "fold" in study.steps[scored].vary
     for arm, steps in overrides.items():
+        if scored not in steps:
+            continue
 
         def value(step: str, key: str, given: Mapping[str, Mapping[str, Any]] = steps) -> Any:
             return given[step].get(key, configs[step].get(key))
@@ -61,6 +72,11 @@ def check_leaks(
                 if tuple(one) != tuple(other):
                     problem = f"in arm {arm!r}, has fraction {_listed(one)} and {scored} has {_listed(other)}"
                     raise InputError(culprit, problem, "let both vary with the fraction, or make them equal")
+            rotates = [configs[step].has("shares") for step in (name, scored)]
+            if configs[scored].has("fold") and rotates[0] != rotates[1]:
+                with_shares, without = (name, scored) if rotates[0] else (scored, name)
+                problem = f"in arm {arm!r}, {with_shares} divides by 'shares' and {without} by 'folds'"
+                raise InputError(culprit, f"{problem}: it would train on scored cases", "divide the data alike")
             for key in _SPLIT_KEYS if varies else ("fold", *_SPLIT_KEYS):
                 one, other = value(name, key), value(scored, key)
                 if configs[name].has(key) and configs[scored].has(key) and one != other:

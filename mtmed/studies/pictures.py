@@ -167,7 +167,7 @@ def _scored_cases(runs: Sequence[Result], organs: Sequence[str] | None) -> dict[
                 dice.setdefault(score.case, []).append(score.values["dice"])
         for case, values in dice.items():
             if case in files and all(
-                p.is_file() for p in (files[case].image, files[case].reference, files[case].prediction)
+                p.exists() for p in (files[case].image, files[case].reference, files[case].prediction)
             ):
                 finite = [value for value in values if math.isfinite(value)]
                 found.setdefault(case, _Scored(math.fsum(finite) / len(finite) if finite else math.nan, files[case]))

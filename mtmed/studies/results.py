@@ -78,16 +78,16 @@ class CaseFiles:
     """Files of a scored case, as listed in ``cases.json``.
 
     Attributes:
-        image: the image that the label maps lie on.
-        reference: reference label map.
-        organs: organ to (value in the prediction, value or values in the reference).
+        image: the image that the label maps lie on, a file or a folder of slices.
+        reference: reference label map, or the table that has the masks of the image's slices.
+        organs: organ to its value or values in the prediction and in the reference.
         window: lowest and highest image value that is shown; None if it is left to the picture.
         prediction: predicted label map.
     """
 
     image: Path
     reference: Path
-    organs: Mapping[str, tuple[int, int | tuple[int, ...]]]
+    organs: Mapping[str, tuple[int | tuple[int, ...], int | tuple[int, ...]]]
     window: tuple[float, float] | None
     prediction: Path
 
@@ -148,7 +148,7 @@ def read_case_files(evaluation: Path) -> dict[str, CaseFiles]:
             key: CaseFiles(
                 image=Path(entry["image"]),
                 reference=Path(entry["reference"]),
-                organs={organ: (int(ours), _values(theirs)) for organ, (ours, theirs) in entry["organs"].items()},
+                organs={organ: (_values(ours), _values(theirs)) for organ, (ours, theirs) in entry["organs"].items()},
                 window=(float(entry["window"][0]), float(entry["window"][1])) if entry["window"] else None,
                 prediction=evaluation / "predictions" / f"{key.replace('/', '_')}_seg.nii.gz",
             )

@@ -62,6 +62,7 @@ class Study:
         steps: in the order in which a run takes them.
         arms: per arm and step further overrides; None leaves the step out.
         score_step: the step whose ``scores.csv`` is compared.
+        also_scored: further steps with a ``scores.csv``, each with a report of its own over the arms that have it.
         metrics: columns of ``scores.csv``.
         organs: organs to compare; None: all.
         reference_arm: the arm that the others are tested against; None: all pairs.
@@ -82,4 +83,5 @@ class Study:
     metrics: tuple[str, ...]
     organs: tuple[str, ...] | None
     reference_arm: str | None
+    also_scored: tuple[str, ...] = ()
     settings: tuple[Setting, ...] = ()

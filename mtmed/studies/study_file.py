@@ -27,7 +27,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 _OPTIONAL = {"reference_arm"}
 _STEP_KEYS = ("config", "vary", "overrides", "shared_by_folds")
-_SCORE_KEYS = ("step", "metrics", "organs")
+_SCORE_KEYS = ("step", "also", "metrics", "organs")
 _NAME = re.compile(r"[A-Za-z]\w*")
 
 
@@ -80,6 +80,14 @@ def read_study(files: Sequence[str | Path], settings: Sequence[str] = ()) -> Stu
         raise InputError(f"{file}: score::step", f"is {step!r}, not a step", nearest(str(step), list(steps)))
     if reference is not None and reference not in arms:
         raise InputError(f"{file}: reference_arm", f"is {reference!r}, not an arm", nearest(str(reference), list(arms)))
+    also = _list(score["also"], "score::also", file, _is_name, "names of steps") if score.get("also") else ()
+    for name in also:
+        if name not in steps or name == step:
+            others = [other for other in steps if other != step]
+            raise InputError(f"{file}: score::also", f"has {name!r}, not another step", nearest(name, others))
+        if reference is not None and arms[reference].get(name, {}) is None:
+            problem = f"has {name!r}, which the reference arm {reference!r} leaves out"
+            raise InputError(f"{file}: score::also", problem, "keep that step in the reference arm")
     organs = score.get("organs")
     return Study(
         file=file,
@@ -101,6 +109,7 @@ def read_study(files: Sequence[str | Path], settings: Sequence[str] = ()) -> Stu
         metrics=_list(score.get("metrics"), "score::metrics", file, _is_name, "columns of scores.csv"),
         organs=None if organs is None else _list(organs, "score::organs", file, _is_name, "names of organs"),
         reference_arm=reference,
+        also_scored=tuple(also),
         settings=tuple(setting for setting in given if setting is not None),
     )
 

@@ -1,5 +1,7 @@
 """Outlines, zoom and panels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -64,7 +66,7 @@ def test_zoom_takes_the_largest_among_equals_and_the_whole_image_if_nothing_is_t
     left, right, low, high = zoom_box(case)
     assert left <= 50 <= 70 <= right
     assert low <= 30 <= 50 <= high
-    empty = CaseRow("", np.zeros((20, 30)), np.zeros((20, 30)), {}, {}, (1.0, 2.0), (0, 1))
+    empty = CaseRow("", np.zeros((20, 30)), np.zeros((20, 30), int), {}, {}, (1.0, 2.0), (0, 1))
     assert zoom_box(empty) == (0.0, 20.0, 0.0, 60.0)
 
 
@@ -130,7 +132,8 @@ def test_black_around_the_image_is_cut_off():
 
 def test_many_organs_have_different_lines():
     case = _case()
-    case.reference[:] = case.predictions["good"][:] = np.arange(80 * 60).reshape(80, 60) % 14
+    planes = 1 << np.arange(80 * 60).reshape(80, 60) % 14 >> 1
+    case = replace(case, reference=planes, predictions={"good": planes})
     organs = [f"organ {number}" for number in range(13)]
     handles = case_figure([case], ["good"], organs, title="").legends[0].get_lines()
     assert len(handles) == 14
@@ -145,3 +148,19 @@ def test_no_case_and_planes_of_other_shapes_are_refused():
     case.predictions["bad"] = np.zeros((3, 3))
     with pytest.raises(ValueError, match="one shape"):
         case_figure([case], ["good"], ["lesion"], title="")
+
+
+def test_organs_that_overlap_are_outlined_whole():
+    case = _case()
+    for plane in (case.reference, *case.predictions.values()):
+        plane[:] = 0
+        plane[10:30, 10:30] = 1
+        plane[20:50, 20:40] |= 4
+    panel = case_figure([case], ["good"], ["a", "b", "c"], title="").axes[1]
+    # reference, then prediction: 2 (20 + 20) and 2 (30 + 20) edges, none of the second organ
+    assert [len(lines.get_segments()) for lines in panel.collections] == [80, 0, 100] * 2
+    handles = case_figure([case], ["good"], ["a", "b", "c"], title="").legends[0].get_texts()
+    assert [text.get_text() for text in handles] == ["reference", "predicted a", "predicted c"]
+    case.predictions["bad"][22:24, 22:24] = 4  # one of two organs is missing
+    low, high, *_ = zoom_box(case)
+    assert low <= 10 < 30 <= high

@@ -1,14 +1,19 @@
 """Which slice of a case is shown, on any grid."""
 
+import json
+
 import nibabel as nib
 import numpy as np
 import pytest
 from finished_runs import block, write_case
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
+from PIL import Image
 
 from mtmed.errors import InputError
+from mtmed.organ_masks import organ_values
 from mtmed.studies.case_slice import case_row
 from mtmed.studies.results import read_case_files
+from mtmed.transforms.run_length import encode_run_lengths
 
 
 def _row(folder, *volumes, organs=("liver",), **options):
@@ -122,3 +127,45 @@ def test_damaged_prediction_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InputError, match="demo_x_seg"):
         case_row({"a": read_case_files(tmp_path)["demo/x"]}, ["liver"], heading="", dice={})
+
+
+def test_overlapping_organs_of_a_folder_of_slices_and_a_table_of_masks_keep_all_their_bits(tmp_path):
+    shape = (30, 24, 5)  # columns, rows, slices
+    voxels = np.random.default_rng(0).integers(0, 4000, shape).astype(np.uint16)
+    masks = {"stomach": np.zeros(shape, bool), "large_bowel": np.zeros(shape, bool)}
+    masks["stomach"][4:12, 3:9, 1:4] = True
+    masks["large_bowel"][10:20, 5:15, 3] = True
+    scans = tmp_path / "train" / "case1" / "case1_day0" / "scans"
+    scans.mkdir(parents=True)
+    lines = ["id,class,segmentation"]
+    for index in range(shape[2]):
+        name = f"slice_{index + 1:04d}_30_24_1.50_2.00.png"
+        Image.fromarray(voxels[:, :, index].T).save(scans / name)
+        for organ in ("large_bowel", "small_bowel", "stomach"):
+            runs = encode_run_lengths(masks[organ][:, :, index].T) if organ in masks else ""
+            lines.append(f"case1_day0_slice_{index + 1:04d},{organ},{runs}")
+    (tmp_path / "train.csv").write_text("\n".join(lines) + "\n")
+    evaluation = tmp_path / "evaluation"
+    (evaluation / "predictions").mkdir(parents=True)
+    predicted = (masks["large_bowel"] + 4 * np.roll(masks["stomach"], 1, axis=0)).astype(np.uint8)
+    nib.save(
+        nib.Nifti1Image(predicted, np.diag([-1.5, -2.0, 3.0, 1.0])),
+        evaluation / "predictions" / "uw_case1_day0_seg.nii.gz",
+    )
+    values = organ_values(["large_bowel", "small_bowel", "stomach"])
+    entry = {
+        "image": str(scans),
+        "reference": str(tmp_path / "train.csv"),
+        "organs": {organ: [own, own] for organ, own in values.items()},
+        "window": None,
+    }
+    (evaluation / "cases.json").write_text(json.dumps({"uw/case1_day0": entry}))
+    row = case_row({"a": read_case_files(evaluation)["uw/case1_day0"]}, list(values), heading="best", dice={})
+    assert row.heading == "best\naxial slice 4 of 5"
+    assert row.spacing == pytest.approx((1.5, 2.0))
+    # drawn from the right and from the back: columns and rows of the PNG the other way round
+    assert np.array_equal(row.image, voxels[::-1, ::-1, 3].astype(np.float32))
+    expected = (masks["large_bowel"] + 4 * masks["stomach"])[::-1, ::-1, 3]
+    assert sorted(np.unique(expected)) == [0, 1, 4, 5]
+    assert np.array_equal(row.reference, expected)
+    assert np.array_equal(row.predictions["a"], predicted[::-1, ::-1, 3])

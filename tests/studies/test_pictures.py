@@ -1,10 +1,13 @@
 """Which cases and runs are shown, and the files."""
 
+import json
+
 import matplotlib.image
 import numpy as np
 import pytest
 from finished_runs import block, run_without_scores, write_case, write_scores, write_training
 from matplotlib.figure import Figure
+from PIL import Image
 
 from mtmed.studies import pictures
 from mtmed.studies.pictures import draw_pictures
@@ -148,3 +151,24 @@ def test_a_case_that_cannot_be_drawn_is_named_and_the_others_are_drawn(tmp_path,
     curves, cases = draw_pictures([run], tmp_path)
     assert curves.path is not None
     assert cases.caption.startswith("cases with 100 % of the labels: cannot be drawn (")
+
+
+def test_a_case_whose_image_is_a_folder_of_slices_is_drawn(tmp_path, shown):
+    run = _run(tmp_path, "a", ["p"])
+    image, *maps, _ = block()
+    scans = tmp_path / "case1_day0" / "scans"
+    scans.mkdir(parents=True)
+    for index in range(image.shape[2]):
+        Image.fromarray(image[:, :, index].T.astype(np.uint8)).save(
+            scans / f"slice_{index + 1:04d}_12_10_1.50_1.50.png"
+        )
+    write_case(run.evaluation, "p", image, *maps, np.diag([-1.5, -1.5, 3.0, 1.0]), {"liver": ([2, 3], [7, 8])})
+    listed = run.evaluation / "cases.json"
+    entries = json.loads(listed.read_text())
+    entries["demo/p"]["image"] = str(scans)
+    listed.write_text(json.dumps(entries))
+    draw_pictures([run], tmp_path)
+    (row,) = shown["Cases with 100 % of the labels"]
+    assert np.array_equal(row.image, image[::-1, ::-1, 2].astype(np.uint8))
+    assert np.array_equal(row.reference, maps[0][::-1, ::-1, 2] == 7)
+    assert np.array_equal(row.predictions["a"], maps[1][::-1, ::-1, 2] == 2)

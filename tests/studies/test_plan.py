@@ -248,3 +248,26 @@ def test_a_step_without_folds_is_not_told_to_vary_with_them(plan):
         plan({"inputs::unlabelled": "d"})
     assert "add 'fold'" not in str(caught.value)
     assert "shared_by_folds" in str(caught.value)
+
+
+SHARES = [70, 20, 10]
+
+
+def test_steps_that_divide_by_shares_must_divide_alike(plan, monkeypatch):
+    for step in ("train", "evaluate"):
+        config = {key: value for key, value in CONFIGS[step].items() if key != "folds"}
+        monkeypatch.setitem(CONFIGS, step, {**config, "shares": SHARES, "split_key": "patient"})
+    assert len(plan({"folds": [0, 1, 7]}).runs) == 6, "how many folds there are, the data say"
+    for key, value in (("shares", [60, 20, 20]), ("split_key", "patient_day")):
+        with pytest.raises(InputError, match=f"has {key} .* and evaluate has .*: it would train on validated cases"):
+            plan({f"steps::train::overrides::{key}": value})
+    with pytest.raises(InputError, match="train: varies with the fold and evaluate does not"):
+        plan({"steps::evaluate::vary": []})
+
+
+def test_shares_and_folds_do_not_divide_the_same_cases(plan, monkeypatch):
+    config = {key: value for key, value in CONFIGS["evaluate"].items() if key != "folds"}
+    monkeypatch.setitem(CONFIGS, "evaluate", {**config, "shares": SHARES})
+    with pytest.raises(InputError, match="in arm 'scratch', evaluate divides by 'shares' and train by 'folds'"):
+        plan()
+    assert plan({"steps::evaluate::overrides::dataset_dir": "test"}).runs

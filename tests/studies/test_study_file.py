@@ -102,7 +102,7 @@ def test_a_setting_that_cannot_be_meant_is_refused(study_file, setting, message)
 
 @pytest.mark.parametrize("file", PUBLISHED, ids=lambda file: file.stem)
 def test_no_published_study_scores_the_network_that_was_best_on_the_scored_cases(file):
-    study = read_study([file], ["data=folder", "pretraining_data=folder"])
+    study = read_study([file], ["data=folder", "pretraining_data=folder", "imagenet=resnet50.pth"])
     if "train" in study.steps:
         assert study.steps[study.score_step].overrides["checkpoint"] == "{train}/last.pt"
     else:
