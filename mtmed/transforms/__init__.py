@@ -8,10 +8,15 @@ from mtmed.transforms.heads import SplitHeadsd
 from mtmed.transforms.intensity import Gamma, GaussianNoise, GaussianSmooth, IntensityScale, IntensityShift
 from mtmed.transforms.kidney_sides import KidneySidesd
 from mtmed.transforms.label_groups import GroupLabelsd
+from mtmed.transforms.mask_resizing import ResizeMasksd
 from mtmed.transforms.modality_dropout import ModalityDropout
+from mtmed.transforms.predicted_masks import PredictedMasksd
 from mtmed.transforms.raters import SplitRatersd
 from mtmed.transforms.reading import LoadVolumed
 from mtmed.transforms.reorientation import Flip, Rotate90
+from mtmed.transforms.run_length import decode_run_lengths, encode_run_lengths
+from mtmed.transforms.slice_features import AppendSliceFeaturesd, ImageFactsd
+from mtmed.transforms.slice_intensity import ScaleSlicesd
 from mtmed.transforms.spacing import SeparableSpacingd
 from mtmed.transforms.tissue_maps import MergeLesionsd, RelabelTissued, SegmentTissued, TissueChannelsd
 from mtmed.transforms.tissue_segmentation import segment_tissue
@@ -22,6 +27,7 @@ from mtmed.transforms.writing import SaveLabelMapd, resample_label_to, write_nif
 __all__ = [
     "TISSUE_NAMES",
     "Affine",
+    "AppendSliceFeaturesd",
     "BodyHalvesd",
     "Elastic",
     "Flip",
@@ -29,15 +35,19 @@ __all__ = [
     "GaussianNoise",
     "GaussianSmooth",
     "GroupLabelsd",
+    "ImageFactsd",
     "IntensityScale",
     "IntensityShift",
     "KidneySidesd",
     "LoadVolumed",
     "MergeLesionsd",
     "ModalityDropout",
+    "PredictedMasksd",
     "RelabelTissued",
+    "ResizeMasksd",
     "Rotate90",
     "SaveLabelMapd",
+    "ScaleSlicesd",
     "SegmentTissued",
     "SeparableSpacingd",
     "SpatialAugmentation",
@@ -45,6 +55,8 @@ __all__ = [
     "SplitRatersd",
     "TissueChannelsd",
     "ViewMaker",
+    "decode_run_lengths",
+    "encode_run_lengths",
     "resample_label_to",
     "segment_tissue",
     "write_nifti_label",

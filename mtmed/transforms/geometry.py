@@ -110,7 +110,7 @@ class SpatialAugmentation(torch.nn.Module):
 
         Args:
             tensors: B C H W D or B C H W, all of one spatial shape. Floating point ones are sampled linearly, others by
-                the nearest voxel. Tensors with fewer than three dimensions (one number per sample) are passed on.
+                the nearest voxel. Tensors with fewer than three dimensions (numbers per sample) are passed on.
             geometries: one for each sample, from `parameters_for`.
 
         Returns:

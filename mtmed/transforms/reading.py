@@ -1,11 +1,11 @@
 """Loading images and labels by verified readers, all on one grid, as MONAI transforms expect them."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import SimpleITK
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
@@ -13,8 +13,12 @@ from monai.transforms import MapTransform
 from numpy.typing import NDArray
 
 from mtmed.errors import InputError
-from mtmed.transforms.nifti import NiftiVolume, check_file, check_geometry, read_nifti, shape_text
+from mtmed.transforms.itk import ITK_SUFFIXES, read_itk
+from mtmed.transforms.mask_table import read_mask_table
+from mtmed.transforms.nifti import NiftiVolume, check_file, read_nifti, shape_text
+from mtmed.transforms.png import read_png, read_png_label
 from mtmed.transforms.resampling import resample_volume_to
+from mtmed.transforms.slice_stack import parse_slice_name, read_slice_stack
 
 __all__ = [
     "LoadVolumed",
@@ -23,6 +27,7 @@ __all__ = [
     "check_orientation",
     "check_other_grids",
     "check_same_grid",
+    "read_label",
     "read_nifti",
     "read_volume",
 ]
@@ -31,24 +36,57 @@ OtherGrids = Literal["refuse", "resample"]
 """What happens to a file on another grid than the first image of its case."""
 
 _NIFTI = (".nii", ".nii.gz")
+_PNG = ".png"
 _SMALL_INTEGERS = {np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int16)}  # torch lacks operations for uint16
-_ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
-_METAIMAGE_DIRECTIONS = (b"TransformMatrix", b"Orientation", b"Rotation")  # names of the same field
 
 
 def read_volume(path: str | Path) -> NiftiVolume:
-    """Read NIfTI, or NRRD and MetaImage through SimpleITK (LPS turned to RAS).
+    """Read NIfTI, NRRD or MetaImage (LPS turned to RAS), a folder of PNG slices as one volume, or one grey PNG.
 
     Raises:
-        InputError: the file is missing, damaged or of another format; see `read_nifti`.
+        InputError: the file is missing, damaged or of another format; see `read_nifti`,
+            `mtmed.transforms.slice_stack.read_slice_stack` and `mtmed.transforms.png.read_png`.
+    """
+    path = Path(path)
+    name = path.name.lower()
+    if name.endswith(_NIFTI):
+        return read_nifti(path)
+    if name.endswith(ITK_SUFFIXES):
+        return read_itk(path)
+    if name.endswith(_PNG):
+        return read_png(path)
+    if path.is_dir():
+        return read_slice_stack(path)
+    check_file(path)
+    known = ", ".join((*_NIFTI, *ITK_SUFFIXES, _PNG))
+    raise InputError(path, f"unknown format, supported are {known} and folders of slices", "convert it to .nii.gz")
+
+
+def read_label(path: str | Path, image: NiftiVolume | None) -> NiftiVolume:
+    """Read what belongs to an image: a label map, masks that may overlap, or another map of whole numbers.
+
+    A table (``.csv``) gives the packed masks of the image's slices, a colour PNG packed masks, all other files what
+    `read_volume` gives. A PNG without a spacing in its name lies on the grid of a PNG image of its size.
+
+    Args:
+        path: the file, or a folder of slices.
+        image: the image that it belongs to; None if there is none, which a table needs.
+
+    Raises:
+        InputError: see `read_volume`, `mtmed.transforms.mask_table.read_mask_table` and
+            `mtmed.transforms.png.read_png_label`; or a table is given without an image.
     """
     name = Path(path).name.lower()
-    if name.endswith(_ITK):
-        return _read_itk(Path(path))
-    if not name.endswith(_NIFTI):
-        check_file(Path(path))
-        raise InputError(path, f"unknown format, supported are {', '.join(_NIFTI + _ITK)}", "convert it to .nii.gz")
-    return read_nifti(path)
+    if name.endswith(".csv"):
+        if image is None:
+            raise InputError(path, "is a table of masks, which needs an image", "load the image before the label")
+        return read_mask_table(path, image)
+    if not name.endswith(_PNG):
+        return read_volume(path)
+    label = read_png_label(path)
+    if image is None or not image.path.lower().endswith(_PNG) or parse_slice_name(Path(path).name) is not None:
+        return label
+    return replace(label, affine=image.affine, spacing=image.spacing, notes=())
 
 
 def check_same_grid(first: NiftiVolume, second: NiftiVolume, *, same_affine: bool = True) -> None:
@@ -110,7 +148,8 @@ class LoadVolumed(MapTransform):
     The grid is that of the first image that is there.
 
     Args:
-        keys: entries of the data to load, the images first; all must lie on one grid.
+        keys: entries of the data to load, the images first; all must lie on one grid. `read_label` reads all but
+            ``image``.
         same_affine: refuse files whose affines differ; with False the first file's affine holds for all. Files of
             different shape are always refused.
         other_grids: what to do with files on another grid than the first one: ``"refuse"``, or ``"resample"`` them onto
@@ -156,7 +195,7 @@ class LoadVolumed(MapTransform):
             paths = [given] if given is None or isinstance(given, str | Path) else list(given)
             volumes: list[NiftiVolume | None] = []
             for path in paths:
-                volume = None if path is None else read_volume(path)
+                volume = None if path is None else read_volume(path) if key == "image" else read_label(path, reference)
                 reference = reference or volume
                 if volume is not None and reference is not None:
                     if self.require_orientation and (self.same_affine or volume is reference):
@@ -209,30 +248,3 @@ def _to_tensor(
         "filename_or_obj": first.path,
     }
     return MetaTensor(tensor, affine=torch.as_tensor(affine), meta=meta)
-
-
-def _read_itk(path: Path) -> NiftiVolume:
-    start, _ = check_file(path)
-    try:
-        image = SimpleITK.ReadImage(str(path))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise InputError(path, f"cannot be read ({reason})", "copy or download the file again") from error
-    if image.GetDimension() != 3:
-        raise InputError(path, f"has {image.GetDimension()} dimensions, expected 3", "convert it to a 3D volume")
-    affine = np.eye(4)
-    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
-    affine[:3, 3] = image.GetOrigin()
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
-    voxels = SimpleITK.GetArrayFromImage(image)
-    data = np.swapaxes(voxels, 0, 2)
-    if data.dtype.kind not in "iuf":
-        raise InputError(path, f"voxels are {data.dtype}, expected real numbers", "convert it to int16 or float32")
-    spacing = tuple(float(length) for length in image.GetSpacing())
-    check_geometry(path, affine, spacing)
-    if path.suffix.lower() in (".nrrd", ".nhdr"):
-        oriented = image.HasMetaDataKey("NRRD_space")
-    else:
-        oriented = any(name in start for name in _METAIMAGE_DIRECTIONS)
-    notes = () if oriented else ("declares no directions of its axes, so its orientation is a guess",)
-    return NiftiVolume(data, affine, spacing, {}, str(path), notes, oriented)

@@ -25,9 +25,11 @@ class ViewMaker(torch.nn.Module):
         intensity: what happens to each view, in this order.
         intensity_channels: number of leading channels that are images; those after them (masks as inputs) keep their
             values. None for all channels.
+        plain: names of views that show their role as it is, while other views of the same role are changed, for example
+            to segment images as they are and to compare changed ones.
 
     Raises:
-        InputError: no views are given; an item of `intensity` is no intensity operation.
+        InputError: no views are given; an item of `intensity` is no intensity operation; a plain view is no view.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class ViewMaker(torch.nn.Module):
         geometry: SpatialAugmentation | Sequence[torch.nn.Module] | None = None,
         intensity: Sequence[torch.nn.Module] = (),
         intensity_channels: int | None = None,
+        plain: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if not views:
@@ -45,7 +48,12 @@ class ViewMaker(torch.nn.Module):
             if not isinstance(operation, IntensityOperation):
                 problem = f"holds a {type(operation).__name__}, which is no intensity operation"
                 raise InputError("ViewMaker.intensity", problem, "list for example GaussianNoise")
+        unknown = sorted(set(plain) - set(views))
+        if unknown:
+            problem = f"names {unknown[0]!r}, there are {', '.join(views)}"
+            raise InputError("ViewMaker.plain", problem, "name views, or declare this one in ViewMaker.views")
         self.views = dict(views)
+        self.plain = frozenset(plain)
         self.geometry = geometry if isinstance(geometry, SpatialAugmentation) else SpatialAugmentation(geometry or [])
         self.intensity = torch.nn.ModuleList(intensity)
         self.intensity_channels = intensity_channels
@@ -63,15 +71,15 @@ class ViewMaker(torch.nn.Module):
 
         Args:
             roles: for each role its tensors: "image" (B C H W D or B C H W) and others of its spatial shape ("label",
-                "distance"), and tensors of one number per sample ("volume"), which are passed on.
+                "distance"), and tensors with numbers per sample ("volume" B, "condition" B F), which are passed on.
             seed: seed of the run.
             step: optimiser step.
             positions: global position of each of the B samples.
 
         Returns:
             For each view the tensors of its role after the geometry, with "image" after the changes of intensity and
-            "clean" as it was before them. Views of one role share all tensors but "image", and where nothing fired they
-            are the tensors given: do not write into them.
+            "clean" as it was before them. Views of one role share all tensors but "image" (plain ones share among
+            themselves), and where nothing fired they are the tensors given: do not write into them.
 
         Raises:
             InputError: a view names a role that the batch does not have, or that has no image.
@@ -83,10 +91,14 @@ class ViewMaker(torch.nn.Module):
             if "image" not in roles[role]:
                 raise InputError(f"role {role}", f"has no image, only {', '.join(roles[role])}", "add one to the batch")
         places = [int(position) for position in positions]
-        warped = self._warp({role: roles[role] for role in self.views.values()}, seed, step, places)
-        views = {view: {**warped[role], "clean": warped[role]["image"]} for view, role in self.views.items()}
-        if self.intensity:
-            for names in _groups({view: {"image": tensors["clean"]} for view, tensors in views.items()}):
+        changed = {view: role for view, role in self.views.items() if view not in self.plain}
+        shown = self._warp({role: roles[role] for role in changed.values()}, seed, step, places)
+        views = {}
+        for view, role in self.views.items():
+            tensors = roles[role] if view in self.plain else shown[role]
+            views[view] = {**tensors, "clean": tensors["image"]}
+        if self.intensity and changed:
+            for names in _groups({view: {"image": views[view]["clean"]} for view in changed}):
                 self._change(views, names, seed, step, places)
         return views
 

@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from mtmed.errors import InputError
 from mtmed.files import atomic_file, require_writable_folder
+from mtmed.transforms.slice_stack import scan_name
 
 __all__ = [
     "SaveLabelMapd",
@@ -96,7 +97,7 @@ def write_nifti_label(
     Args:
         path: file to write, ``.nii`` or ``.nii.gz``.
         label: labels on the image's own grid, integers.
-        like: the image. NIfTI headers are taken over as they are.
+        like: the image, a file or a folder of slices. NIfTI headers are taken over as they are.
         affine: voxel index to RAS+ mm, for images of other formats than NIfTI.
         highest_label: highest label value there can be, which decides the integer type for all cases alike; None takes
             that of this label map.
@@ -161,7 +162,12 @@ def _with_geometry_of(path: Path, label: NDArray[Any], like: Path, affine: NDArr
 
 
 def label_map_stem(source: str | Path) -> str:
-    """Name of an image without folder and format: ``"ct"`` of ``"/data/ct.nii.gz"``."""
+    """Name of an image without folder and format: ``"ct"`` of ``"/data/ct.nii.gz"``.
+
+    Of a folder of slices, the name of the scan: ``"case123_day20"`` of ``"/data/case123/case123_day20/scans"``.
+    """
+    if Path(source).is_dir():
+        return scan_name(source)
     name = Path(source).name
     for suffix in _NIFTI_SUFFIXES:
         if name.lower().endswith(suffix):
@@ -174,8 +180,8 @@ class SaveLabelMapd(MapTransform):
 
     For a bundle's ``postprocessing``. A prediction is a `MetaTensor` (1, H, W, D) on the network's grid with the
     meta data of its image (``affine``, ``original_affine``, ``spatial_shape``, ``filename_or_obj``), as MONAI's readers
-    and inferers leave them. The file is called like the image with a suffix; if the data have an entry `name_key`, then
-    like that.
+    and inferers leave them. The file is called like the image (`label_map_stem`) with a suffix; if the data have an
+    entry `name_key`, then like that. Of images that are no NIfTI, PNG slices among them, it has shape and affine in mm.
 
     Args:
         keys: entries with label maps.

@@ -236,3 +236,12 @@ def test_two_images_of_one_name_never_share_a_file(tmp_path):
         save({"pred": _prediction(second)})
     save({"pred": _prediction(second), "output_name": "b_ct"})
     assert (tmp_path / "out" / "b_ct_seg.nii.gz").exists()
+
+
+def test_a_folder_of_slices_is_called_like_its_scan(tmp_path):
+    scans = tmp_path / "case123.5" / "case123_day20" / "scans"
+    scans.mkdir(parents=True)
+    assert label_map_stem(scans) == "case123_day20"
+    assert label_map_stem(f"{scans.parent}/") == "case123_day20"
+    assert label_map_stem(tmp_path / "case123.5") == "case123.5"
+    assert label_map_stem("x/slice_0001_266_266_1.50_1.50.png") == "slice_0001_266_266_1.50_1.50"
