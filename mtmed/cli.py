@@ -77,6 +77,11 @@ def _add_manifest_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     suspects = "leave out the cases that the layout suspects to be mislabelled"
     parser.add_argument("--exclude-suspects", action="store_true", help=suspects)
+    shares = "record which cases train, validate and test: percentages, for example 70 20 10"
+    parser.add_argument("--shares", type=float, nargs=3, metavar=("TRAIN", "VAL", "TEST"), help=shares)
+    split_key = "what the parts share nothing of: patient (default) or patient_day"
+    parser.add_argument("--split-key", metavar="KEY", help=split_key)
+    parser.add_argument("--split-seed", type=int, metavar="N", help="seed of the parts; default: 0")
     parser.add_argument("--list", action="store_true", help="list the known layouts and stop")
 
 
@@ -85,6 +90,7 @@ def _run_manifest(arguments: argparse.Namespace) -> int:
 
     from mtmed.data.layout import known_layouts, match_layout, read_layout
     from mtmed.data.manifest import MANIFEST_NAME, write_manifest
+    from mtmed.data.parts import PARTS, record_parts
     from mtmed.errors import InputError
 
     if arguments.list:
@@ -107,12 +113,20 @@ def _run_manifest(arguments: argparse.Namespace) -> int:
     if output.exists() and not arguments.overwrite:
         remedy = "use it as it stands, name another file with --output, or add --overwrite"
         raise InputError(output, "exists already", remedy)
+    if arguments.shares is None and (arguments.split_key is not None or arguments.split_seed is not None):
+        raise InputError("mtmed manifest", "--split-key and --split-seed need --shares", "add --shares 70 20 10")
     match = match_layout(layout, arguments.folder, exclude_suspects=arguments.exclude_suspects)
-    manifest = match.manifest
+    manifest, parts = match.manifest, None
+    if arguments.shares is not None:
+        key, seed = arguments.split_key or "patient", arguments.split_seed or 0
+        manifest, parts = record_parts(manifest, shares=arguments.shares, key=key, seed=seed)
     write_manifest(manifest, output)
     patients = len({case.group for case in manifest.cases})
     print(f"{layout.title}: {len(manifest.cases)} labelled cases of {patients} patients,", end=" ")
     print(f"{len(manifest.test_cases)} test cases, {len(match.excluded)} left out")
+    if parts is not None:
+        counts = ", ".join(f"{len(getattr(parts, name))} {name}" for name in PARTS)
+        print(f"  cases by part: {counts} ({parts.stated})")
     for notice in match.notices:
         print(f"  {notice}")
     if layout.notes:
@@ -212,7 +226,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("manifest", "write the dataset.json of a public data set", _add_manifest_arguments, _run_manifest),
     Command("check", "find everything that is wrong with a cohort", _add_check_arguments, _run_check),
     Command("study", "run and compare arms, folds, label fractions and random seeds", study.add_arguments, study.run),
-    Command("submission", "pack predictions for ISBI 2015 or KiTS19", submission.add_arguments, submission.run),
+    Command("submission", "pack predictions for a challenge", submission.add_arguments, submission.run),
     Command("export", "write the Model Zoo's layout of a bundle", export.add_arguments, export.run),
 )
 

@@ -14,13 +14,16 @@ class Case:
     Attributes:
         id: unique within its data set.
         image: absolute path of each channel, in the order of the manifest's modalities; None for a modality that the
-            case lacks.
-        label: absolute path of the label map, None if unlabelled; the first rater's, if several drew one.
+            case lacks. A folder is a stack of slices.
+        label: absolute path of the label map, None if unlabelled; the first rater's, if several drew one. A table of
+            masks is shared by the cases it has rows of.
         group: the patient; the unit of splitting.
         dataset: name of the data set, which decides what the label values mean.
         visit: examination of the patient (day, time point), if the data set has several.
         slice: slice number, for data sets of 2D slices.
         fold: fold assigned by the data set's authors, if any.
+        part: ``training``, ``validation`` or ``test`` if the manifest assigns it.
+        part_key: what the manifest says that its parts share nothing of, see `mtmed.data.parts`.
         metadata: anything else the manifest says of the case (numbers for FiLM, site, scanner).
         raters: absolute paths of the label maps of further raters.
         maps: absolute paths of further voxel maps on the image's grid by name, for example ``tissue``.
@@ -34,6 +37,8 @@ class Case:
     visit: str | None = None
     slice: int | None = None
     fold: int | None = None
+    part: str | None = None
+    part_key: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     raters: tuple[str, ...] = ()
     maps: Mapping[str, str] = field(default_factory=dict)

@@ -1,7 +1,9 @@
 """Reading one case as training would, and noting everything that would stop or spoil it."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import nibabel as nib
@@ -10,16 +12,23 @@ from numpy.typing import NDArray
 
 from mtmed.data.case import Case
 from mtmed.data.contrast_order import contrast_warnings
+from mtmed.data.label_values import count_organs, count_values, label_problem
 from mtmed.errors import InputError
 from mtmed.transforms.ras import axis_codes
-from mtmed.transforms.reading import NiftiVolume, OtherGrids, check_orientation, check_same_grid, read_volume
+from mtmed.transforms.reading import (
+    NiftiVolume,
+    OtherGrids,
+    check_orientation,
+    check_same_grid,
+    read_label,
+    read_volume,
+)
 from mtmed.transforms.resampling import check_overlap
 
 __all__ = ["CaseCheck"]
 
 _SAME = 1e-3  # voxels, label values and cosines that differ less are the same
 _LITTLE = 0.5  # share of a field of view
-_CHUNK = 1 << 22  # voxels counted at a time, so that counting needs little memory
 
 
 class CaseCheck:
@@ -38,7 +47,7 @@ class CaseCheck:
         affine: voxel index to RAS+ millimetres, 4 x 4.
         axes: where the first image's axes point by its affine, ``"RAS"`` for example; None if it declares no
             orientation.
-        voxels: number of voxels of each label value.
+        voxels: number of voxels of each label value; of each organ, if masks may overlap.
         hashes: of the voxels of each image, by path.
     """
 
@@ -63,21 +72,24 @@ class CaseCheck:
         self.voxels: dict[int, int] = {}
         self.hashes: dict[str, bytes] = {}
 
-    def run(self, modalities: Sequence[str], names: Mapping[int, str] | None) -> None:
+    def run(self, modalities: Sequence[str], names: Mapping[int, str] | None, *, overlapping: bool = False) -> None:
         """Read and check all files of the case, each once.
 
         Args:
             modalities: names of the image channels, all of which one 4D file may hold.
             names: names of the label values; None: any whole number passes.
+            overlapping: labels are packed masks (`mtmed.organ_masks`), and the names those of their bits.
         """
         first = self._check_images(modalities)
         for rater, path in enumerate(self.case.labels):
-            label = self._read(path, 1)
+            if first is None and path.lower().endswith(".csv"):
+                continue  # masks are rows for the slices of the image, of which it is known what is wrong
+            label = self._read(path, 1, partial(read_label, image=first))
             if label is not None:
                 self._check_grid(first, label)
-                self._check_label(label, names, rater)
+                self._check_label(label, names, rater, overlapping=overlapping)
         for name, path in self.case.maps.items():
-            volume = self._read(path, 1)
+            volume = self._read(path, 1, partial(read_label, image=first))
             if volume is not None:
                 self._check_grid(first, volume)
                 self._whole_numbers(volume, name)
@@ -122,9 +134,9 @@ class CaseCheck:
     def _fail(self, path: str, problem: str, remedy: str) -> None:
         self.errors.append(str(InputError(path, problem, remedy)))
 
-    def _read(self, path: str, channels: int) -> NiftiVolume | None:
+    def _read(self, path: str, channels: int, read: Callable[[str], NiftiVolume] = read_volume) -> NiftiVolume | None:
         try:
-            volume = read_volume(path)
+            volume = read(path)
             if self.require_orientation and (self.same_affine or self.shape is None):
                 check_orientation(volume)
         except InputError as error:
@@ -182,22 +194,18 @@ class CaseCheck:
         if overlap < _LITTLE:
             self._note("has files that share less than half of their field of view with its first image")
 
-    def _check_label(self, volume: NiftiVolume, names: Mapping[int, str] | None, rater: int) -> None:
+    def _check_label(
+        self, volume: NiftiVolume, names: Mapping[int, str] | None, rater: int, *, overlapping: bool
+    ) -> None:
         data = self._whole_numbers(volume, "label")
         if data is None:
             return
-        voxels = _count(data)
+        voxels = count_values(data)
+        found = label_problem(voxels, names, overlapping=overlapping) if names is not None else None
         if rater == 0:
-            self.voxels = voxels
-        outside = sorted(set(voxels) - set(names)) if names is not None else []
-        if names is not None and outside:
-            some = ", ".join(map(str, outside[:8])) + (" ..." if len(outside) > 8 else "")
-            allowed = ", ".join(f"{value} {name}" for value, name in names.items())
-            problem, remedy = f"label values {some} are not in the manifest ({allowed})", "correct one of the two"
-            if outside == [255] and sorted(names) == [0, 1] and 1 not in voxels:
-                problem = f"label values are 0 and 255 where 0 and 1 are expected ({allowed})"
-                remedy = "divide the map by 255, or write 255 instead of 1 in the manifest's labels"
-            self._fail(volume.path, problem, remedy)
+            self.voxels = count_organs(voxels) if overlapping and found is None else voxels
+        if found is not None:
+            self._fail(volume.path, *found)
         elif set(voxels) <= {0}:
             self._note("has no foreground" + (f" in the label map of rater {rater + 1}" if rater else ""))
 
@@ -225,24 +233,10 @@ class CaseCheck:
             self.notices.append(text)
 
 
-def _count(data: NDArray[Any]) -> dict[int, int]:
-    """Voxels of each value of an integer array."""
-    low, high = int(data.min()), int(data.max())
-    if high - low >= 1 << 16:
-        values, counts = np.unique(data, return_counts=True)
-        return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
-    flat = data.ravel(order="K")
-    total = np.zeros(high - low + 1, np.int64)
-    for start in range(0, flat.size, _CHUNK):
-        chunk = flat[start : start + _CHUNK].astype(np.int64) - low
-        total += np.bincount(chunk, minlength=total.size)
-    return {int(value) + low: int(total[value]) for value in np.flatnonzero(total)}
-
-
 def _without_voxels(volume: NiftiVolume) -> NiftiVolume:
     """Keep the grid of a volume while its memory can be freed."""
     grid = np.broadcast_to(np.zeros(1, np.uint8), volume.data.shape)
-    return NiftiVolume(grid, volume.affine, volume.spacing, {}, volume.path)
+    return replace(volume, data=grid, header={}, notes=())
 
 
 def _is_sheared(affine: NDArray[np.float64]) -> bool:

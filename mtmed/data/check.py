@@ -15,7 +15,9 @@ from tqdm import tqdm
 
 from mtmed.data.case import Case
 from mtmed.data.case_check import CaseCheck
-from mtmed.data.manifest import Cohort
+from mtmed.data.feature_check import missing_features
+from mtmed.data.manifest import Cohort, Manifest
+from mtmed.data.mask_table_check import check_mask_tables
 from mtmed.errors import InputError
 from mtmed.transforms.reading import OtherGrids, check_other_grids
 
@@ -55,7 +57,8 @@ class CaseFacts:
         group: the patient.
         shape: voxels along each axis of the file; None if the image cannot be read.
         spacing: distance of neighbouring voxels along each axis of the file, mm.
-        voxels: number of voxels of each label value; empty if there is no readable label.
+        voxels: number of voxels of each label value, of each organ if masks may overlap; empty if there is no readable
+            label.
     """
 
     key: str
@@ -96,15 +99,18 @@ def check_cases(
     other_grids: OtherGrids = "refuse",
     require_orientation: bool = False,
     include_test: bool = False,
+    features: Sequence[str] = (),
     workers: int | None = None,
 ) -> CheckReport:
     """Read all images, labels (of every rater) and maps once and report what is wrong with them.
 
-    Errors: a file that is missing, damaged or no 3D volume (see `mtmed.transforms.reading.read_volume`); NaN or
+    Errors: a file or folder of slices that is missing, damaged or no 3D volume (`mtmed.transforms.reading`); NaN or
     infinite voxels; a constant image; channels, label or map on another grid than the first image; label or map values
-    that are not whole numbers (within 1e-3), label values outside the manifest; the same voxels in two images. Notices:
-    modalities that a case lacks or whose contrast is another's (`mtmed.data.contrast_order`), labels without
-    foreground, volumes smaller than the patch (they are padded), sheared affines, affines against the manifest's
+    that are not whole numbers (within 1e-3), label values outside the manifest; a table of masks that does not fit its
+    cases (`mtmed.data.mask_table_check`); labelled cases without a number that the network shall be told; the same
+    voxels in two images. Notices: modalities that a case lacks or whose contrast is another's
+    (`mtmed.data.contrast_order`), labels without foreground, scans that only a table of masks lists, volumes smaller
+    than the patch (they are padded), sheared affines, affines against the manifest's
     ``orientation``, and other oddities that are handled. Negative intensities are none: interpolation leaves them.
 
     Args:
@@ -118,6 +124,7 @@ def check_cases(
         require_orientation: whether a file that does not declare how its axes lie in the patient is an error (else a
             notice), for training that tells left from right.
         include_test: check the test cases of a cohort too.
+        features: what the network is told of each slice beside the image, see `mtmed.data.feature_check`.
         workers: number of threads; default: one per core, at most 8, which bounds the memory.
 
     Returns:
@@ -130,6 +137,7 @@ def check_cases(
     modalities: dict[str, tuple[str, ...]] = {}
     orientations: dict[str, str | None] = {}
     notices: dict[str, list[str]] = defaultdict(list)
+    manifests: tuple[Manifest, ...] = ()
     if isinstance(cohort_or_cases, Cohort):
         manifests = cohort_or_cases.manifests
         label_names = {manifest.name: manifest.label_names for manifest in manifests}
@@ -143,6 +151,7 @@ def check_cases(
     else:
         cases = list(cohort_or_cases)
     names = label_names or {}
+    by_name = {manifest.name: manifest for manifest in manifests}
     if workers is None:
         workers = min(os.cpu_count() or 1, 8)
 
@@ -150,18 +159,26 @@ def check_cases(
         outcome = CaseCheck(
             case, same_affine=same_affine, other_grids=other_grids, require_orientation=require_orientation
         )
-        outcome.run(modalities.get(case.dataset, ("image",)), names.get(case.dataset))
+        packed = case.dataset in by_name and by_name[case.dataset].overlapping
+        outcome.run(modalities.get(case.dataset, ("image",)), names.get(case.dataset), overlapping=packed)
         outcome.note_small(patch_size, spacing)
         return outcome
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         # disable=None: no bar unless on a terminal
         outcomes = list(tqdm(pool.map(check, cases), total=len(cases), desc="checking", unit="case", disable=None))
-    errors = [error for outcome in outcomes for error in outcome.errors]
+    # cases that share a table of masks would each repeat what is wrong with it
+    errors = list(dict.fromkeys(error for outcome in outcomes for error in outcome.errors))
+    listed = [case for manifest in manifests for case in (*manifest.cases, *manifest.test_cases)] or cases
+    table_errors, table_notices = check_mask_tables(cases, listed, by_name)
+    errors += table_errors
+    errors += missing_features([case for case in cases if case.labels], features)
     errors += _duplicates(outcomes)
     for outcome in outcomes:
         for text in outcome.notices:
             notices[text].append(outcome.case.key)
+    for text, datasets in table_notices.items():
+        notices[text] += datasets
     for dataset, known in orientations.items():
         others = {item.case.key: item.axes for item in outcomes if item.case.dataset == dataset and item.axes}
         others = {key: axes for key, axes in others.items() if known not in (None, axes)}

@@ -1,4 +1,4 @@
-"""From draws to batches, every sample a pure function of (seed, step, position).
+"""From samples to batches, each a pure function of (seed, step, position).
 
 The sampler numbers the samples of a run by step and position in the global batch, and the data set turns such a number
 into a case and a generator. So neither loader workers, nor how many processes share a batch, nor a restart change what
@@ -8,94 +8,13 @@ step k sees.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mtmed.data.distance import DistanceUnit, boundary_distance, voxel_size
-from mtmed.data.draw import Box, Draw
-from mtmed.data.region import read_region
-from mtmed.data.volumes import Volume, Volumes
+from mtmed.data.crop_dataset import CropDataset
 from mtmed.errors import InputError
-from mtmed.randomness import random_generator
 
 __all__ = ["CropDataset", "CropLoader", "StepBatchSampler", "collate_crops", "crop_loader"]
-
-
-class CropDataset(Dataset[dict[str, Any]]):
-    """Crops of prepared volumes, addressed by (step, position in the global batch).
-
-    With k = step * global_batch_size + position, the case is number k mod n of pass k // n, each pass in its own
-    random order: every case is seen once per pass, and no pass waits for a batch boundary.
-
-    Args:
-        volumes: the prepared cohort of n volumes.
-        draw: which boxes make a sample, see `mtmed.data.draw`.
-        seed: seed of the run.
-        global_batch_size: samples per step over all processes.
-        patch_distance: unit in which `mtmed.data.distance.boundary_distance` of each patch's own label replaces the
-            volume's. It costs a distance transform per patch and does not see a boundary just outside the patch. None
-            keeps what the store has.
-    """
-
-    def __init__(
-        self,
-        volumes: Volumes,
-        draw: Draw,
-        *,
-        seed: int,
-        global_batch_size: int,
-        patch_distance: DistanceUnit | None = None,
-    ) -> None:
-        if not len(volumes):
-            raise InputError("volumes", "the cohort has no case", "list at least one training case")
-        if not isinstance(global_batch_size, int) or global_batch_size < 1:
-            raise InputError("global_batch_size", f"is {global_batch_size}, allowed is >= 1", "correct the batch size")
-        self.volumes, self.draw, self.seed = volumes, draw, seed
-        self.global_batch_size = global_batch_size
-        self.patch_distance = patch_distance
-        self._order: tuple[int, Sequence[int]] = (-1, ())
-
-    def case_index(self, step: int, position: int) -> int:
-        """Index of the volume whose turn it is."""
-        turn, place = divmod(step * self.global_batch_size + position, len(self.volumes))
-        if self._order[0] != turn:
-            order = random_generator(self.seed, turn, 0, "order").permutation(len(self.volumes))
-            self._order = (turn, order.tolist())
-        return self._order[1][place]
-
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """Draw and read one sample.
-
-        Returns:
-            ``image`` float32 (C, H, W, D), ``label`` and ``distance`` (1, H, W, D) where there are any, ``volume``
-            and ``dataset`` of the role ``"patch"``; each other role as a dictionary of these under its name;
-            ``step`` and ``position``. A box with a region gives, instead of all arrays, ``image`` as
-            `mtmed.data.region.read_region` shows it, and ``value``, the region's.
-        """
-        step, position = key
-        generator = random_generator(self.seed, step, position, "draw")
-        boxes = self.draw(self.volumes, self.case_index(step, position), generator)
-        sample: dict[str, Any] = {"step": step, "position": position}
-        for role, box in boxes.items():
-            volume = self.volumes[box.volume]
-            part = self._read(volume, box)
-            part |= {"volume": box.volume, "dataset": volume.dataset}
-            if role == "patch":
-                sample |= part
-            else:
-                sample[role] = part
-        return sample
-
-    def _read(self, volume: Volume, box: Box) -> dict[str, Any]:
-        if box.region is not None:
-            image = read_region(volume, box.start, box.size, box.region)
-            return {"image": torch.from_numpy(image), "value": box.region.value}
-        arrays = volume.crop(box.start, box.size)
-        if self.patch_distance is not None and "label" in arrays:
-            size = voxel_size(volume.affine, self.patch_distance)
-            arrays["distance"] = boundary_distance(arrays["label"][0], spacing=size)[None].astype(np.float32)
-        return {name: torch.from_numpy(values) for name, values in arrays.items()}
 
 
 class StepBatchSampler(Sampler[list[tuple[int, int]]]):
@@ -178,12 +97,16 @@ def crop_loader(
         sampler: instead of the default `StepBatchSampler`, one with explicit rank or start.
 
     Raises:
-        InputError: batch size and processes do not make the data set's global batch size.
+        InputError: batch size and processes do not make the data set's global batch size, or a process would get a part
+            of a group of samples that are drawn together.
     """
     sampler = sampler or StepBatchSampler(batch_size=batch_size)
     if sampler.global_batch_size != dataset.global_batch_size:
         problem = f"{sampler.batch_size} x {sampler.world_size} processes is not {dataset.global_batch_size}"
         raise InputError("batch_size", problem, "set global_batch_size to their product")
+    if sampler.batch_size % dataset.group_size:
+        problem = f"is {sampler.batch_size} per process, the draw makes groups of {dataset.group_size} samples"
+        raise InputError("batch_size", problem, f"give every process a multiple of {dataset.group_size}")
     return CropLoader(
         _ErrorsAsSamples(dataset),
         batch_sampler=sampler,

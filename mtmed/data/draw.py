@@ -14,7 +14,7 @@ from mtmed.data.region import Region
 from mtmed.data.volumes import Volume, Volumes
 from mtmed.errors import InputError
 
-__all__ = ["Box", "Draw", "PatchPair", "RandomCrop", "checked_size"]
+__all__ = ["Box", "Draw", "GroupDraw", "PatchPair", "RandomCrop", "checked_probability", "checked_size"]
 
 
 class Box(NamedTuple):
@@ -25,19 +25,40 @@ class Box(NamedTuple):
         start: first voxel (H, W, D); negative where the volume is smaller than the box.
         size: extent, voxels.
         region: the region of the volume that the box shows, and how; None for all arrays as they are.
+        slice_offsets: which slices become the channels of a 2D sample, counted from the box's own one; the box is then
+            one voxel thick along the first axis. None for a 3D box. See `mtmed.data.slice_reading.read_slice`.
     """
 
     volume: int
     start: tuple[int, ...]
     size: tuple[int, ...]
     region: Region | None = None
+    slice_offsets: tuple[int, ...] | None = None
 
 
 class Draw(Protocol):
-    """What a `CropDataset` asks for its boxes."""
+    """What a `CropDataset` asks for its boxes.
+
+    A draw may have a method ``count(volumes)``, the number of items that a pass has, if that is not the number of
+    volumes; ``index`` then counts these. It may have a method ``check(volumes)``, called once before the first draw,
+    which raises an `InputError` for volumes that it cannot draw from.
+    """
 
     def __call__(self, volumes: Volumes, index: int, generator: np.random.Generator) -> Mapping[str, Box]:
         """Give one box per role for the case ``index``; every random choice is taken from ``generator``."""
+        ...
+
+
+class GroupDraw(Protocol):
+    """A draw whose samples depend on each other; it makes `group_size` consecutive samples of a batch at once.
+
+    It may have ``count`` and ``check`` as a `Draw` may; items are then counted in groups.
+    """
+
+    group_size: int
+
+    def __call__(self, volumes: Volumes, index: int, generator: np.random.Generator) -> Sequence[Mapping[str, Box]]:
+        """Give one box per role for each sample of the group; every random choice is taken from ``generator``."""
         ...
 
 
@@ -56,7 +77,7 @@ class RandomCrop:
 
     def __init__(self, *, patch_size: Sequence[int], foreground_probability: float = 0.5) -> None:
         self.patch_size = checked_size("patch_size", patch_size)
-        self.foreground_probability = _checked_probability("foreground_probability", foreground_probability)
+        self.foreground_probability = checked_probability("foreground_probability", foreground_probability)
 
     def __call__(self, volumes: Volumes, index: int, generator: np.random.Generator) -> dict[str, Box]:
         """Draw the box; see `Draw`."""
@@ -79,8 +100,8 @@ class PatchPair:
         self, *, patch_size: Sequence[int], foreground_probability: float = 0.5, same_image_probability: float = 0.5
     ) -> None:
         self.patch_size = checked_size("patch_size", patch_size)
-        self.foreground_probability = _checked_probability("foreground_probability", foreground_probability)
-        self.same_image_probability = _checked_probability("same_image_probability", same_image_probability)
+        self.foreground_probability = checked_probability("foreground_probability", foreground_probability)
+        self.same_image_probability = checked_probability("same_image_probability", same_image_probability)
 
     def __call__(self, volumes: Volumes, index: int, generator: np.random.Generator) -> dict[str, Box]:
         """Draw both boxes; see `Draw`."""
@@ -123,7 +144,8 @@ def checked_size(name: str, given: Sequence[int]) -> tuple[int, ...]:
     return size
 
 
-def _checked_probability(name: str, value: float) -> float:
+def checked_probability(name: str, value: float) -> float:
+    """Require a number from 0 to 1, else an `InputError` of the option ``name``."""
     if not 0 <= value <= 1:
         raise InputError(name, f"is {value}, allowed is 0 to 1", "correct it")
     return float(value)

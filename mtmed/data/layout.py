@@ -13,7 +13,7 @@ from pathlib import Path
 from mtmed.data.case import Case
 from mtmed.data.layout_file import Layout, known_layouts, read_layout
 from mtmed.data.manifest import Manifest
-from mtmed.data.template import Fields, Key, Template, find_files, list_files
+from mtmed.data.template import Fields, Key, Template, find_files, list_files, list_folders
 from mtmed.errors import InputError
 
 __all__ = ["Layout", "LayoutMatch", "apply_layout", "known_layouts", "match_layout", "read_layout"]
@@ -70,7 +70,8 @@ def match_layout(layout: Layout, folder: str | os.PathLike[str], *, exclude_susp
     files = _Files(folder)
     found = files.of(layout.image[0])
     if not found:
-        problem = f"no file matches '{layout.image[0]}' ({len(files.paths)} files seen)"
+        kind = "folder" if layout.image[0].matches_folders else "file"
+        problem = f"no {kind} matches '{layout.image[0]}' ({len(files.paths)} files seen)"
         raise InputError(folder, problem, f"give the folder that {layout.title} was unpacked to ({layout.source})")
     _refuse_orphans(layout, files, found)
     labelled: list[Case] = []
@@ -115,16 +116,18 @@ def match_layout(layout: Layout, folder: str | os.PathLike[str], *, exclude_susp
         reference=layout.reference,
         has_groups=True,
         orientation=layout.orientation,
+        overlapping=layout.overlapping,
     )
     return LayoutMatch(manifest, tuple(case.id for case in unlabelled), excluded, suspects, tuple(notices))
 
 
 class _Files:
-    """The files below a folder, looked up by template and fields; each template is matched once."""
+    """Files and folders below a folder, looked up by template and fields; each template is matched once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.paths = list(list_files(folder))
+        self._folders = list_folders(self.paths)
         self._found: dict[Template, dict[Key, tuple[dict[str, str | None], str]]] = {}
 
     def of(self, *templates: Template) -> list[tuple[dict[str, str | None], str]]:
@@ -138,7 +141,8 @@ class _Files:
 
     def _of(self, template: Template) -> dict[Key, tuple[dict[str, str | None], str]]:
         if template not in self._found:
-            matches = find_files(template, self.paths, self.folder)
+            paths = self._folders if template.matches_folders else self.paths
+            matches = find_files(template, paths, self.folder)
             self._found[template] = {template.key(fields): (fields, path) for fields, path in matches}
         return self._found[template]
 
@@ -162,7 +166,7 @@ def _make_case(layout: Layout, files: _Files, fields: Fields, images: Sequence[T
         label=raters[0] if raters else None,
         group=patient,
         dataset=layout.name,
-        visit=fields.get("visit"),
+        visit=fields.get("visit") if layout.visit is None else layout.visit.fill(fields) or None,
         slice=None if slice_number is None else int(slice_number),
         metadata={
             key: _number(value) for key, value in fields.items() if value is not None and key not in _CASE_FIELDS

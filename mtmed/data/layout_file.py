@@ -9,14 +9,19 @@ key                 meaning
 ``title``           its full name
 ``modalities``      list of image channels, for example ``["CT"]``; the first one decides which cases there are
 ``labels``          name of each label value, ``{"0": "background", ...}``
+``overlapping``     true if masks may overlap: label files are packed masks (`mtmed.organ_masks`), ``labels`` names
+                    their bits 1, 2, 4, ...; optional
 ``image``           template of the images; a list has one template per modality; a case may lack all but the first
 ``label``           template of the label maps, paired with the images by the fields that both have; a list has one
-                    template per rater, of which a case needs at least one
+                    template per rater, of which a case needs at least one; a template without fields is one file
+                    for all cases, a table of masks
 ``maps``            templates of further voxel maps on the image's grid by name, ``{"brain_mask": ...}``; optional,
                     and each map is optional for each case
 ``test_image``      template (or list) of images that come without labels; optional
 ``id``              template of the case's name, filled from the fields of ``image``; optional, default ``{case}``
 ``patient``         template of the patient, filled likewise: how the patient is read from the path
+``visit``           template of the examination (day, time point), filled likewise; optional, default the field
+                    ``visit``
 ``exclude``         ids that are left out, each with the reason
 ``suspects``        ids of cases that may be mislabelled, each with what is known of it; they are left out only if asked
 ``orientation``     where the axes of its arrays are known to grow to, ``"IPL"`` for example: `mtmed.data.orientation`
@@ -29,7 +34,8 @@ key                 meaning
 
 Templates describe paths below the data set's folder, with ``/`` on every system: `mtmed.data.template`.
 The fields ``visit`` and ``slice`` become those of the case, fields of other names than these, ``case`` and ``patient``
-its metadata. Files whose name starts with a dot are not seen. A modality for which there is no file at all is left out
+its metadata, plain numbers as numbers. A template of images that ends in ``/`` matches folders, each one image made of
+its slices. Files whose name starts with a dot are not seen. A modality for which there is no file at all is left out
 of the manifest.
 """
 
@@ -41,7 +47,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from mtmed.data.manifest import parse_label_names
+from mtmed.data.label_names import parse_label_names, parse_overlapping
 from mtmed.data.orientation import parse_orientation
 from mtmed.data.rows import RESERVED_MAPS
 from mtmed.data.template import Template
@@ -65,6 +71,8 @@ _OPTIONAL = {
     "test_image": (str, list),
     "maps": dict,
     "id": str,
+    "visit": str,
+    "overlapping": bool,
     "exclude": dict,
     "suspects": dict,
     "orientation": str,
@@ -89,9 +97,11 @@ class Layout:
     image: tuple[Template, ...]
     label: tuple[Template, ...]
     patient: Template
+    visit: Template | None
     id: Template
     test_image: tuple[Template, ...]
     maps: Mapping[str, Template]
+    overlapping: bool
     exclude: Mapping[str, str]
     suspects: Mapping[str, str]
     orientation: str | None
@@ -113,7 +123,8 @@ class Layout:
                 problem = f"has {len(images)} image templates for {len(self.modalities)} modalities"
                 raise InputError(f"layout {self.name}", problem, "give one template per modality")
             companions = (*self.label, *self.maps.values()) if images is self.image else ()
-            checked = (*images[1:], self.id, self.patient, *companions)
+            visit = () if self.visit is None else (self.visit,)
+            checked = (*images[1:], self.id, self.patient, *visit, *companions)
             for template in checked:
                 unknown = sorted(template.fields - images[0].fields)
                 if unknown:
@@ -165,17 +176,20 @@ def read_layout(name_or_path: str | os.PathLike[str]) -> Layout:
         value = content.get(key, [])
         return tuple(Template(str(item)) for item in ([value] if isinstance(value, str) else value))
 
+    overlapping = parse_overlapping(content.get("overlapping"), file)
     return Layout(
         name=content["name"],
         title=content["title"],
         modalities=tuple(map(str, content["modalities"])),
-        label_names=parse_label_names(content["labels"], file),
+        label_names=parse_label_names(content["labels"], file, overlapping=overlapping),
         image=templates("image"),
         label=templates("label"),
         patient=Template(content["patient"]),
+        visit=Template(content["visit"]) if "visit" in content else None,
         id=Template(content.get("id", "{case}")),
         test_image=templates("test_image"),
         maps={str(name): Template(str(text)) for name, text in content.get("maps", {}).items()},
+        overlapping=overlapping,
         exclude={str(key): str(reason) for key, reason in content.get("exclude", {}).items()},
         suspects={str(key): str(reason) for key, reason in content.get("suspects", {}).items()},
         orientation=parse_orientation(content.get("orientation"), file),

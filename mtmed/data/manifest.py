@@ -1,24 +1,27 @@
 """A data set describes itself: a ``dataset.json`` in the form of the Medical Segmentation Decathlon.
 
 The file of a genuine Decathlon task is read as it stands; beside its keys there may be ``orientation``, see
-`mtmed.data.orientation`. What a row of ``training`` or ``test`` may say is in `mtmed.data.rows`.
+`mtmed.data.orientation`, ``overlapping``, see `mtmed.data.label_names`, and ``split``, see `mtmed.data.recorded_split`.
+What a row of ``training`` or ``test`` may say is in `mtmed.data.rows`.
 """
 
 import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mtmed.data.case import Case
+from mtmed.data.json_object import read_json_object
+from mtmed.data.label_names import organ_names, parse_label_names, parse_overlapping
 from mtmed.data.orientation import parse_orientation
-from mtmed.data.rows import ROW_KEYS, format_row, parse_row
+from mtmed.data.recorded_split import RecordedSplit, parse_recorded_split, with_part_key
+from mtmed.data.rows import ROW_KEYS, format_row, parse_row, refuse_duplicates
 from mtmed.errors import InputError
 from mtmed.files import atomic_file
 
-__all__ = ["MANIFEST_NAME", "Cohort", "Manifest", "load_cohort", "load_manifest", "parse_label_names", "write_manifest"]
+__all__ = ["MANIFEST_NAME", "Cohort", "Manifest", "load_cohort", "load_manifest", "write_manifest"]
 
 MANIFEST_NAME = "dataset.json"
 
@@ -41,6 +44,9 @@ class Manifest:
         has_groups: False if no case says whose it is, so that each case counts as a patient.
         orientation: where the axes of its arrays are known to grow to (`mtmed.data.orientation`), which its affines
             are compared with; None: not known.
+        overlapping: the label files are packed masks (`mtmed.organ_masks`): each value in ``label_names`` is the bit of
+            one organ, and any sum of them is a legal value.
+        split: how the parts that the cases carry were made, None if they carry none or the file does not say.
     """
 
     name: str
@@ -53,6 +59,8 @@ class Manifest:
     reference: str
     has_groups: bool
     orientation: str | None = None
+    overlapping: bool = False
+    split: RecordedSplit | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,23 @@ class Cohort:
                 return dict(manifest.label_names)
         raise InputError(dataset, "no such data set in the cohort", f"choose one of {', '.join(self.datasets)}")
 
+    def organs(self) -> list[str]:
+        """Names of all labels but the background, in the order of their values in the first data set.
+
+        Raises:
+            InputError: if the data sets do not have the same names, or have none.
+        """
+        first, *others = self.manifests
+        names = organ_names(first.label_names)
+        if not names:
+            raise InputError(f"data set {first.name}", "names no organ in 'labels'", "name each label value")
+        for other in others:
+            apart = sorted(set(names) ^ set(organ_names(other.label_names)))
+            if apart:
+                problem = f"'{apart[0]}' is a label of only one of {first.name} and {other.name}"
+                raise InputError(f"data set {other.name}", problem, "use data sets with the same organs, named alike")
+        return names
+
 
 def load_manifest(path: str | os.PathLike[str]) -> Manifest:
     """Read and check a ``dataset.json``. No image is opened: see `mtmed.data.check`.
@@ -111,12 +136,13 @@ def load_manifest(path: str | os.PathLike[str]) -> Manifest:
     file = path / MANIFEST_NAME if path.is_dir() else path
     if not file.is_file():
         raise _no_manifest(path)
-    content = _read_json(file)
+    content = read_json_object(file, remedy="give an object with 'labels' and 'training'")
     known = ", ".join(ROW_KEYS)
     name = content.get("name") or file.resolve().parent.name
     if not isinstance(name, str) or "/" in name:
         raise InputError(file, f"'name' is {name!r}", "give the data set a name without '/'")
-    label_names = parse_label_names(content.get("labels"), file)
+    overlapping = parse_overlapping(content.get("overlapping"), file)
+    label_names = parse_label_names(content.get("labels"), file, overlapping=overlapping)
     modality = content.get("modality")
     if not isinstance(modality, dict) or sorted(modality) != sorted(map(str, range(len(modality)))) or not modality:
         raise InputError(file, f"'modality' is {modality!r}", 'number the image channels: {"0": "CT"}')
@@ -134,24 +160,27 @@ def load_manifest(path: str | os.PathLike[str]) -> Manifest:
     if not parsed["training"] and not parsed["test"]:
         raise InputError(file, "'training' is empty", "list at least one case")
 
-    _refuse_duplicates(file, {part: [case for case, _ in rows] for part, rows in parsed.items()})
+    refuse_duplicates(file, {part: [case for case, _ in rows] for part, rows in parsed.items()})
     # plain file names in 'test', as in the Decathlon, cannot say whose they are
     part = "training" if parsed["training"] else "test"
     with_patient = [has for _, has in parsed[part]]
     if len(set(with_patient)) > 1:
         problem = "has no 'patient' though other rows have"
         raise InputError(f"{file} {part}[{with_patient.index(False)}]", problem, "give it to all rows")
+    split = parse_recorded_split(content.get("split"), file)
     return Manifest(
         name=name,
         folder=file.parent.absolute(),
         modalities=modalities,
         label_names=label_names,
-        cases=tuple(case for case, _ in parsed["training"]),
+        cases=with_part_key([case for case, _ in parsed["training"]], split, file),
         test_cases=tuple(case for case, _ in parsed["test"]),
         licence=str(content.get("licence", content.get("license", ""))),
         reference=str(content.get("reference", "")),
         has_groups=all(with_patient),
         orientation=parse_orientation(content.get("orientation"), file),
+        overlapping=overlapping,
+        split=split,
     )
 
 
@@ -214,67 +243,14 @@ def write_manifest(manifest: Manifest, path: str | os.PathLike[str]) -> Path:
         "numTraining": len(manifest.cases),
         "numTest": len(manifest.test_cases),
         **({} if manifest.orientation is None else {"orientation": manifest.orientation}),
+        **({"overlapping": True} if manifest.overlapping else {}),
+        **({} if manifest.split is None else {"split": asdict(manifest.split)}),
         "training": [format_row(case, file.parent, manifest.has_groups) for case in manifest.cases],
         "test": [format_row(case, file.parent, manifest.has_groups) for case in manifest.test_cases],
     }
     with atomic_file(file, remedy="name a folder that you may write to") as whole:
         whole.write((json.dumps(content, indent=4, ensure_ascii=False) + "\n").encode())
     return file
-
-
-def parse_label_names(labels: object, culprit: object) -> dict[int, str]:
-    """Turn ``{"0": "background", "1": "liver"}`` into numbers and names.
-
-    Raises:
-        InputError: naming ``culprit`` unless the keys are whole numbers with 0 among them and the names differ.
-    """
-    remedy = 'write {"0": "background", "1": "name", ...}, each name once'
-    if not isinstance(labels, dict):
-        raise InputError(culprit, f"'labels' is {labels!r}", remedy)
-    if not all(str(key).isdecimal() and isinstance(name, str) and name for key, name in labels.items()):
-        raise InputError(culprit, f"'labels' is {labels!r}, not whole numbers with names", remedy)
-    names = {int(key): name for key, name in labels.items()}
-    if 0 not in names or len(set(names.values())) < len(labels):
-        raise InputError(culprit, f"'labels' lacks 0 or has a number or name twice: {labels!r}", remedy)
-    return dict(sorted(names.items()))
-
-
-def _refuse_duplicates(file: Path, parts: Mapping[str, list[Case]]) -> None:
-    ids: dict[str, str] = {}
-    images: dict[str, str] = {}
-    for part, cases in parts.items():
-        for index, case in enumerate(cases):
-            row = f"{part}[{index}]"
-            # the same file name in two folders is common, so the remedy names "id"
-            if case.id in ids:
-                problem = f"has the same id '{case.id}' as {ids[case.id]}"
-                raise InputError(f"{file} {row}", problem, "remove one row, or give them different 'id'")
-            ids[case.id] = row
-            for image in map(os.path.normpath, case.images):
-                if image in images:
-                    raise InputError(f"{file} {row}", f"has the same image as {images[image]}: {image}", "remove one")
-                images[image] = row
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise InputError(file, f"has the key '{key}' twice", "keep one")
-        return dict(pairs)
-
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=without_duplicates)
-    except UnicodeDecodeError:
-        raise InputError(file, "is not text", "give a JSON file") from None
-    except json.JSONDecodeError as error:
-        raise InputError(file, f"is not JSON: {error.msg} in line {error.lineno}", "correct that line") from None
-    except OSError as error:
-        raise InputError(file, f"cannot be read ({error.strerror})", "check its permissions") from None
-    if not isinstance(content, dict):
-        raise InputError(file, f"holds a {type(content).__name__}", "give an object with 'labels' and 'training'")
-    return content
 
 
 def _no_manifest(path: Path) -> InputError:

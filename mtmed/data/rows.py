@@ -3,27 +3,34 @@
 =============  =====================================================================================
 key            meaning
 =============  =====================================================================================
-``image``      path relative to the file's folder, or a list with one path per modality (null: missing)
-``label``      path of the label map (required in ``training``), or a list with one path per rater
+``image``      path relative to the file's folder, or a list with one path per modality (null: missing); a
+               folder is a stack of slices
+``label``      path of the label map (required in ``training``), or a list with one path per rater; several
+               rows may name the same table of masks
 ``maps``       further voxel maps of whole numbers on the image's grid, ``{"tissue": path}``
 ``id``         name of the case; default: the image's file name without ``.nii`` or ``.nii.gz``
 ``patient``    whose examination it is, the unit of splitting; in all rows or in none
 ``visit``      day or time point (needs ``patient``)
 ``slice``      slice number, for sets of 2D slices (needs ``patient``)
 ``fold``       fold given by the data set's authors
+``part``       ``training``, ``validation`` or ``test``, which the row keeps (`mtmed.data.parts`); in all rows
+               of ``training`` or in none, and in no row of ``test``
 ``metadata``   anything else that is known of the case
 =============  =====================================================================================
 """
 
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mtmed.data.case import Case
+from mtmed.data.recorded_split import PARTS
 from mtmed.errors import InputError
 
-__all__ = ["RESERVED_MAPS", "ROW_KEYS", "file_stem", "format_row", "parse_row"]
+__all__ = ["RESERVED_MAPS", "ROW_KEYS", "file_stem", "format_row", "parse_row", "refuse_duplicates"]
 
-ROW_KEYS = ("image", "label", "maps", "id", "patient", "visit", "slice", "fold", "metadata")
+ROW_KEYS = ("image", "label", "maps", "id", "patient", "visit", "slice", "fold", "part", "metadata")
 RESERVED_MAPS = ("image", "label", "patient", "case", "output_name", "volume", "distance", "foreground")
 """Names that a map cannot have, since the samples made of a case have entries of these names."""
 
@@ -91,6 +98,10 @@ def parse_row(
     fold = value("fold", int, "a whole number from 0")
     if fold is not None and fold < 0:
         raise InputError(culprit, f"'fold' is {fold}", "give a whole number from 0")
+    part = value("part", str, "a name")
+    if part is not None and (part not in PARTS or not labelled):
+        remedy = f"use one of {', '.join(PARTS)}" if labelled else "give parts to rows of 'training' only"
+        raise InputError(culprit, f"'part' is '{part}'", remedy)
     case_id = str(value("id", (str, int), "a name") or file_stem(present[0]))
     case = Case(
         id=case_id,
@@ -101,6 +112,7 @@ def parse_row(
         visit=None if visit is None else str(visit),
         slice=slice_number,
         fold=fold,
+        part=part,
         metadata=value("metadata", dict, "an object") or {},
         raters=tuple(map(absolute, labels[1:])),
         maps={name: absolute(item) for name, item in maps.items()},
@@ -126,9 +138,36 @@ def format_row(case: Case, folder: Path, has_groups: bool) -> dict[str, Any]:
         "visit": case.visit,
         "slice": case.slice,
         "fold": case.fold,
+        "part": case.part,
         "metadata": dict(case.metadata) or None,
     }
     return {key: item for key, item in row.items() if item is not None}
+
+
+def refuse_duplicates(file: Path, lists: Mapping[str, Sequence[Case]]) -> None:
+    """Refuse two rows with the same id or image.
+
+    Args:
+        file: the manifest, for messages.
+        lists: cases of each list of the file, in its order.
+
+    Raises:
+        InputError: naming the second row.
+    """
+    ids: dict[str, str] = {}
+    images: dict[str, str] = {}
+    for name, cases in lists.items():
+        for index, case in enumerate(cases):
+            row = f"{name}[{index}]"
+            # the same file name in two folders is common, so the remedy names "id"
+            if case.id in ids:
+                problem = f"has the same id '{case.id}' as {ids[case.id]}"
+                raise InputError(f"{file} {row}", problem, "remove one row, or give them different 'id'")
+            ids[case.id] = row
+            for image in map(os.path.normpath, case.images):
+                if image in images:
+                    raise InputError(f"{file} {row}", f"has the same image as {images[image]}: {image}", "remove one")
+                images[image] = row
 
 
 def file_stem(path: str) -> str:

@@ -16,7 +16,17 @@ from typing import Literal
 from mtmed.data.case import Case
 from mtmed.errors import InputError
 
-__all__ = ["SPLIT_KEYS", "Split", "check_split_disjoint", "make_split"]
+__all__ = [
+    "SPLIT_KEYS",
+    "Group",
+    "Split",
+    "check_split_disjoint",
+    "check_split_key",
+    "group_of",
+    "make_split",
+    "shuffle_order",
+    "take_fraction",
+]
 
 SPLIT_KEYS = {
     "patient": "split by patient",
@@ -24,6 +34,7 @@ SPLIT_KEYS = {
 }
 
 Group = tuple[str, str]
+"""Data set and patient, or data set, patient and day in one name."""
 
 
 @dataclass(frozen=True)
@@ -74,18 +85,15 @@ def make_split(
         InputError: if an option is out of range, if there are fewer patients than folds, if a day is missing, if folds
             are given for some cases only, or if the parts would share a case, an image or a patient.
     """
-    if key not in SPLIT_KEYS:
-        raise InputError("split key", f"is '{key}'", f"use one of {', '.join(SPLIT_KEYS)}")
+    check_split_key(key)
     if not (isinstance(folds, int) and folds >= 2):
         raise InputError("folds", f"is {folds!r}", "use a whole number from 2, or fold none to train on all cases")
     fold = None if fold == "none" else fold
-    if not 0 < fraction <= 100:
-        raise InputError("fraction", f"is {fraction!r}", "give a percentage above 0 and at most 100")
     if not cases:
         raise InputError("cases", "there are none with a label", "list labelled cases under 'training'")
 
-    groups = [_group(case, key) for case in cases]
-    order = sorted(set(groups), key=lambda group: (group[0], _shuffle(seed, group), group))
+    groups = [group_of(case, key) for case in cases]
+    order = sorted(set(groups), key=lambda group: (group[0], shuffle_order(seed, group), group))
     validated: set[Group] = set()
     if fold is not None:
         fold_of = _assign_folds(cases, groups, order, folds)
@@ -98,49 +106,82 @@ def make_split(
         if len(validated) == len(order):
             raise InputError(order[0][0], f"all cases are in fold {fold}", "correct 'fold' in the manifest")
 
-    kept: set[Group] = set()
-    remaining: dict[str, list[Group]] = defaultdict(list)
-    for group in order:
-        if group not in validated:
-            remaining[group[0]].append(group)
-    for candidates in remaining.values():
-        kept.update(candidates[: max(1, math.floor(fraction / 100 * len(candidates) + 0.5))])
+    kept = take_fraction([group for group in order if group not in validated], fraction)
     training = tuple(case for case, group in zip(cases, groups, strict=True) if group in kept)
     validation = tuple(case for case, group in zip(cases, groups, strict=True) if group in validated)
     check_split_disjoint(training, validation, key)
     return Split(training, validation, key)
 
 
-def check_split_disjoint(training: Sequence[Case], validation: Sequence[Case], key: str = "patient") -> None:
-    """Require that training and validation share no case, no image file and nothing of the split key.
+def take_fraction(order: Sequence[Group], fraction: float) -> set[Group]:
+    """The first groups of each data set: a percentage of them, rounded half up, at least one.
+
+    Raises:
+        InputError: if the percentage is out of range.
+    """
+    if not 0 < fraction <= 100:
+        raise InputError("fraction", f"is {fraction!r}", "give a percentage above 0 and at most 100")
+    of_dataset: dict[str, list[Group]] = defaultdict(list)
+    for group in order:
+        of_dataset[group[0]].append(group)
+    kept: set[Group] = set()
+    for groups in of_dataset.values():
+        kept.update(groups[: max(1, math.floor(fraction / 100 * len(groups) + 0.5))])
+    return kept
+
+
+def check_split_key(key: str) -> None:
+    """Refuse what is no split key.
+
+    Raises:
+        InputError: if it is not in `SPLIT_KEYS`.
+    """
+    if key not in SPLIT_KEYS:
+        raise InputError("split key", f"is '{key}'", f"use one of {', '.join(SPLIT_KEYS)}")
+
+
+def check_split_disjoint(
+    training: Sequence[Case],
+    validation: Sequence[Case],
+    key: str = "patient",
+    *,
+    names: tuple[str, str] = ("training", "validation"),
+) -> None:
+    """Require that two parts share no case, no image file and nothing of the split key.
 
     Args:
-        training: cases to train with.
-        validation: cases to validate with.
+        training: cases of one part.
+        validation: cases of the other part.
         key: ``patient`` or ``patient_day``.
+        names: what the parts are called.
 
     Raises:
         InputError: naming the first thing shared.
     """
+    one, two = names
     keys = {case.key for case in training}
     images = {os.path.realpath(image): case.key for case in training for image in case.images}
-    groups = {_group(case, key): case.key for case in training}
+    groups = {group_of(case, key): case.key for case in training}
     remedy = "give each to one part only"
     for case in validation:
         if case.key in keys:
-            raise InputError(case.key, "is in training and in validation", remedy)
+            raise InputError(case.key, f"is in {one} and in {two}", remedy)
         for image in case.images:
             other = images.get(os.path.realpath(image))
             if other is not None:
-                raise InputError(case.key, f"validates on an image that {other} trains on: {image}", remedy)
-        other = groups.get(_group(case, key))
+                raise InputError(case.key, f"is in {two} with an image that {other} has in {one}: {image}", remedy)
+        other = groups.get(group_of(case, key))
         if other is not None:
             what = f"patient '{case.group}'" + (f" day '{case.visit}'" if key == "patient_day" else "")
-            raise InputError(case.key, f"{what} is in validation and, as {other}, in training", remedy)
+            raise InputError(case.key, f"{what} is in {two} and, as {other}, in {one}", remedy)
 
 
-def _group(case: Case, key: str) -> Group:
-    """Data set and patient, or patient and day: the same name in two data sets is not the same patient."""
+def group_of(case: Case, key: str) -> Group:
+    """Data set and patient, or patient and day: the same name in two data sets is not the same patient.
+
+    Raises:
+        InputError: if the case lacks the day that the key needs.
+    """
     if key == "patient":
         return case.dataset, case.group
     if case.visit is None:
@@ -148,7 +189,8 @@ def _group(case: Case, key: str) -> Group:
     return case.dataset, f"{case.group}\0{case.visit}"
 
 
-def _shuffle(seed: int, group: Group) -> bytes:
+def shuffle_order(seed: int, group: Group) -> bytes:
+    """Where a group comes in the shuffled order: a hash of seed, data set and name."""
     return hashlib.blake2b(f"{seed}/{group[0]}/{group[1]}".encode(), digest_size=16).digest()
 
 

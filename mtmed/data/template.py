@@ -12,18 +12,21 @@ in a template        matches
 anything else        itself
 ===================  ===========================================================================================
 
+A template that ends in ``/`` matches folders that directly contain files, for example the slices of a scan; other
+templates match files.
+
 Filling writes each field's value in its place; an optional part whose field is absent is left out. A template to be
 filled has no ``*``.
 """
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mtmed.errors import InputError
 
-__all__ = ["Fields", "Key", "Template", "find_files", "list_files", "natural_order"]
+__all__ = ["Fields", "Key", "Template", "find_files", "list_files", "list_folders", "natural_order"]
 
 Fields = Mapping[str, str | None]
 Key = tuple[tuple[str, str | None], ...]
@@ -41,6 +44,7 @@ class Template:
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self.matches_folders = text.endswith("/")
         self.fields: frozenset[str] = frozenset()
         try:
             self._regex = re.compile(self._translate(text))
@@ -140,11 +144,11 @@ class Template:
 
 
 def find_files(template: Template, paths: Sequence[str], folder: Path) -> list[tuple[dict[str, str | None], str]]:
-    """Find the files that match a template.
+    """Find the files, or the folders, that match a template.
 
     Args:
         template: what to look for.
-        paths: paths to look at, as `list_files` gives them.
+        paths: paths to look at, as `list_files` gives them, or `list_folders` for a template that matches folders.
         folder: what they are relative to, for messages.
 
     Returns:
@@ -164,6 +168,11 @@ def find_files(template: Template, paths: Sequence[str], folder: Path) -> list[t
             raise InputError(folder / path, problem, "move one of the two away")
         found[key] = (fields, path)
     return sorted(found.values(), key=lambda item: natural_order(item[1]))
+
+
+def list_folders(paths: Iterable[str]) -> list[str]:
+    """Folders that directly contain one of these files, each with ``/`` at its end."""
+    return sorted({f"{parent}/" for parent, slash, _ in (path.rpartition("/") for path in paths) if slash})
 
 
 def natural_order(text: str) -> list[tuple[int, str]]:

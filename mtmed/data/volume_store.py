@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from mtmed.data.case import Case
 from mtmed.data.distance import DISTANCE_UNITS, DistanceUnit
+from mtmed.data.file_state import file_state
 from mtmed.data.fingerprint import fingerprint
 from mtmed.data.volume_writing import write_volume
 from mtmed.data.volumes import (
@@ -41,7 +42,7 @@ from mtmed.errors import DISK_FULL, InputError
 
 __all__ = ["Volume", "VolumeStore", "Volumes"]
 
-_FORMAT = 3
+_FORMAT = 4
 _TEMPORARY = "building-"
 
 
@@ -52,6 +53,7 @@ class _Prepared(NamedTuple):
     labels: dict[str, NDArray[Any]]
     affine: NDArray[np.float64]
     remarks: tuple[str, ...]
+    facts: dict[str, float]
 
 
 class VolumeStore:
@@ -66,7 +68,8 @@ class VolumeStore:
         transforms: MONAI dictionary transforms on the keys ``image`` and ``label``, beginning with the one that loads
             (`mtmed.transforms.LoadVolumed`). They are given the case's paths under ``image``, ``label`` (a list, if
             several raters drew one) and the names of its maps, and its key under ``case``; a label that none of them
-            loads is left out. What they append to the list ``remarks`` is kept. Random transforms are refused.
+            loads is left out. What they append to the list ``remarks`` is kept,
+            and so are the numbers in the dictionary ``facts``. Random transforms are refused.
         distance: unit in which `mtmed.data.distance.boundary_distance` of the label is kept too; None leaves it out.
         maps: names of further integer maps that the transforms give (1, H, W, D) and that crops shall have, for
             example ``("tissue",)``.
@@ -97,10 +100,9 @@ class VolumeStore:
         identity: list[Any] = [self._chain, missing, len(case.labels), list(case.maps), case.key, case.group]
         for name in case.files:
             try:
-                status = os.stat(name)
+                identity.append(file_state(name))
             except OSError as error:
                 raise InputError(name, f"cannot be read ({error.strerror})", "correct the data list") from error
-            identity.append([os.path.abspath(name), status.st_size, status.st_mtime_ns])
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
 
     def build(self, cases: Sequence[Case], *, workers: int | None = None) -> Volumes:
@@ -238,7 +240,8 @@ class VolumeStore:
             if labels[name].shape != tuple(image.shape[1:]):
                 problem = f"has shape {labels[name].shape} after preprocessing, its image has {tuple(image.shape[1:])}"
                 raise InputError(path, problem, "give both the same grid and one label channel")
-        return _Prepared(image, labels, np.asarray(affine, np.float64), tuple(data.get("remarks", ())))
+        remarks, facts = tuple(data.get("remarks", ())), dict(data.get("facts", {}))
+        return _Prepared(image, labels, np.asarray(affine, np.float64), remarks, facts)
 
 
 def _channel_names(case: Case) -> list[str]:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mtmed.data.distance import DistanceUnit, boundary_distance, voxel_size
-from mtmed.data.volumes import DATA_NAME, RECORD_NAME, ArrayPlace, Record, sampled_checksum
+from mtmed.data.record import ArrayPlace, Record, sampled_checksum
+from mtmed.data.volumes import DATA_NAME, RECORD_NAME
 from mtmed.data.voxel_check import finite_extremes
 
 __all__ = ["write_volume"]
@@ -28,6 +29,7 @@ def write_volume(
     affine: NDArray[np.float64],
     distance: DistanceUnit | None,
     remarks: Sequence[str],
+    facts: Mapping[str, float],
 ) -> Record:
     """Write one case.
 
@@ -39,6 +41,7 @@ def write_volume(
         affine: voxel index to RAS+ mm, 4 x 4.
         distance: unit of the distance to the boundary of the label's classes; None leaves it out.
         remarks: see `Record`.
+        facts: see `Record`.
 
     Returns:
         What was written beside the voxels.
@@ -81,6 +84,7 @@ def write_volume(
         classes=classes,
         bounds={name: _bounds(values) for name, values in labels.items()},
         remarks=tuple(remarks),
+        facts={name: float(value) for name, value in facts.items()},
         size=data.stat().st_size,
         checksum=sampled_checksum(data),
     )

@@ -5,95 +5,27 @@ the operating system's file cache, so memory does not grow with the cohort.
 """
 
 import functools
-import json
-import zlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtmed.data.case import Case
+from mtmed.data.record import ArrayPlace, Record, sampled_checksum
 
 __all__ = ["DATA_NAME", "RECORD_NAME", "ArrayPlace", "Record", "Volume", "Volumes", "open_arrays", "sampled_checksum"]
 
 DATA_NAME, RECORD_NAME = "arrays.bin", "record.json"
-_BLOCK, _BLOCKS = 16384, 16
 _OPEN_FILES = 128  # each keeps one file descriptor; the usual limit is 1024 per process
 
 
-class ArrayPlace(NamedTuple):
-    """Where an array lies in the file of its case."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is known of a stored volume without reading its voxels.
-
-    Attributes:
-        arrays: place of ``image``, ``label``, ``distance``, the maps, ``foreground`` and ``class <value>``.
-        affine: voxel index to RAS+ mm after preprocessing, nested lists.
-        slope: per channel, intensity = slope * stored + intercept.
-        intercept: per channel.
-        classes: label values present.
-        bounds: of ``label`` and each map, for each value > 0 the smallest box around its voxels: first voxel, then
-            the voxel after the last one.
-        remarks: what the transforms had to say of the case.
-        size: bytes of the data file.
-        checksum: CRC-32 of evenly spaced blocks of the data file, see `sampled_checksum`.
-    """
-
-    arrays: dict[str, ArrayPlace]
-    affine: list[list[float]]
-    slope: list[float]
-    intercept: list[float]
-    classes: tuple[int, ...]
-    bounds: dict[str, dict[int, list[int]]]
-    remarks: tuple[str, ...]
-    size: int
-    checksum: int
-
-    def text(self) -> str:
-        """Serialise as JSON with its own checksum."""
-        body = json.dumps(self.__dict__, sort_keys=True)
-        return json.dumps({"record": body, "checksum": zlib.crc32(body.encode())})
-
-    @classmethod
-    def parse(cls, text: str) -> "Record":
-        """Read what `text` wrote; raises ValueError, KeyError or TypeError if it is damaged."""
-        outer = json.loads(text)
-        if zlib.crc32(outer["record"].encode()) != outer["checksum"]:
-            raise ValueError("checksum of the record")
-        fields = json.loads(outer["record"])
-        fields["arrays"] = {k: ArrayPlace(d, tuple(s), o) for k, (d, s, o) in fields["arrays"].items()}
-        fields["classes"] = tuple(fields["classes"])
-        # JSON knows no numbers as keys
-        fields["bounds"] = {k: {int(v): box for v, box in boxes.items()} for k, boxes in fields["bounds"].items()}
-        fields["remarks"] = tuple(fields["remarks"])
-        return cls(**fields)
-
-
-def sampled_checksum(path: Path) -> int:
-    """CRC-32 of 16 evenly spaced blocks of 16 KiB, first and last included: finds cuts and holes, at once."""
-    size, crc = path.stat().st_size, 0
-    with path.open("rb") as stream:
-        for index in range(_BLOCKS):
-            stream.seek(max(0, size - _BLOCK) * index // (_BLOCKS - 1))
-            crc = zlib.crc32(stream.read(_BLOCK), crc)
-    return crc
-
-
 @functools.lru_cache(maxsize=_OPEN_FILES)
-def open_arrays(path: Path) -> NDArray[np.uint8]:
-    """Map a data file into memory, once per process; the least recently used maps are closed."""
-    return np.memmap(path, np.uint8, mode="r")
+def open_arrays(folder: Path) -> NDArray[np.uint8]:
+    """Map the data file of an entry into memory, once per process; the least recently used maps are closed."""
+    return np.memmap(folder / DATA_NAME, np.uint8, mode="r")
 
 
 class Volume:
@@ -105,27 +37,31 @@ class Volume:
         dataset: index of its data set in ``Volumes.datasets``.
         shape: (H, W, D), voxels.
         channels: number of image channels.
-        affine: voxel index to RAS+ mm, 4 x 4 float64.
         classes: label values present, background included; empty for an unlabelled case.
         maps: names of its maps of whole numbers, ``label`` among them if it has one.
         remarks: what the transforms had to say of the case, for example why a region was left out.
+        facts: numbers that the transforms found of the case, for example those of
+            `mtmed.transforms.ImageFactsd`.
     """
 
     def __init__(self, case: Case, folder: Path, record: Record, index: int, dataset: int) -> None:
         self.case, self.index, self.dataset = case, index, dataset
-        self._record = record
-        self._path = folder / DATA_NAME
+        self._record, self._folder = record, folder
         self.channels: int = record.arrays["image"].shape[0]
         self.shape: tuple[int, ...] = record.arrays["image"].shape[1:]
         self.classes = record.classes
         self.maps = tuple(record.bounds)
         self.remarks = record.remarks
-        self.affine: NDArray[np.float64] = np.array(record.affine)
+        self.facts: Mapping[str, float] = record.facts
+
+    @functools.cached_property
+    def affine(self) -> NDArray[np.float64]:
+        """Voxel index to RAS+ mm, 4 x 4."""
+        return np.array(self._record.affine, np.float64)
 
     def _array(self, name: str) -> NDArray[Any]:
         dtype, shape, offset = self._record.arrays[name]
-        count = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        return open_arrays(self._path)[offset : offset + count].view(dtype).reshape(shape)
+        return np.ndarray(shape, dtype, open_arrays(self._folder), offset)
 
     @property
     def labelled(self) -> bool:
@@ -169,29 +105,44 @@ class Volume:
             ``image`` float32 (C, h, w, d); if labelled ``label`` uint8 or int16 (1, h, w, d); where the store has them,
             ``distance`` float32 (1, h, w, d), in the store's unit, and maps like the label.
         """
-        inside: list[Any] = []
-        place: list[Any] = []
+        return {"image": self.crop_image(start, size), **self.crop_maps(start, size)}
+
+    def crop_maps(self, start: Sequence[int], size: Sequence[int]) -> dict[str, NDArray[Any]]:
+        """Read a box of all but the image; see `crop`."""
+        inside, place, make = self._inside(start, size)
+        out: dict[str, NDArray[Any]] = {}
+        for name in self._record.voxel_arrays:
+            values = self._array(name)
+            box = make((1, *size), np.float32 if name == "distance" else values.dtype)
+            box[(0, *place)] = values[inside]
+            out[name] = box
+        return out
+
+    def crop_image(
+        self, start: Sequence[int], size: Sequence[int], *, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Read a box of the image alone, float32 (C, h, w, d), into an array of zeros if one is given; see `crop`."""
+        inside, place, make = self._inside(start, size)
+        image: NDArray[np.float32] = make((self.channels, *size), np.float32) if out is None else out
+        stored = self._array("image")
+        for channel, (slope, intercept) in enumerate(zip(self._record.slope, self._record.intercept, strict=True)):
+            view = image[(channel, *place)]
+            np.multiply(stored[(channel, *inside)], np.float32(slope), out=view)
+            view += np.float32(intercept)
+        return image
+
+    def _inside(
+        self, start: Sequence[int], size: Sequence[int]
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...], Callable[..., NDArray[Any]]]:
+        """Where a box lies in the volume, the same in the box, and how to make the box: zeros where it sticks out."""
+        inside, place = [], []
         for first, length, limit in zip(start, size, self.shape, strict=True):
             low, high = min(max(0, first), limit), max(min(limit, first + length), 0)
             high = max(low, high)
             inside.append(slice(low, high))
             place.append(slice(low - first, high - first) if high > low else slice(0, 0))
         full = all(s.stop - s.start == n for s, n in zip(inside, size, strict=True))
-        make = np.empty if full else np.zeros
-        image = make((self.channels, *size), np.float32)
-        stored = self._array("image")
-        for channel, (slope, intercept) in enumerate(zip(self._record.slope, self._record.intercept, strict=True)):
-            view = image[(channel, *place)]
-            np.multiply(stored[(channel, *inside)], np.float32(slope), out=view)
-            view += np.float32(intercept)
-        out: dict[str, NDArray[Any]] = {"image": image}
-        for name in self._record.arrays:
-            if name not in ("image", "foreground") and not name.startswith("class "):
-                values = self._array(name)
-                box = make((1, *size), np.float32 if name == "distance" else values.dtype)
-                box[(0, *place)] = values[tuple(inside)]
-                out[name] = box
-        return out
+        return tuple(inside), tuple(place), np.empty if full else np.zeros
 
 
 class Volumes(Sequence[Volume]):
@@ -232,6 +183,19 @@ class Volumes(Sequence[Volume]):
     def having(self, map: str, value: int) -> list[int]:
         """Indices of the volumes in which a voxel of the label or of a map has the value, > 0."""
         return [index for index, (_, _, record) in enumerate(self._entries) if value in record.bounds.get(map, {})]
+
+    @functools.cached_property
+    def slice_ends(self) -> NDArray[np.int64]:
+        """Number of slices, which lie along the first axis, of each volume and all before it."""
+        return np.cumsum([record.arrays["image"].shape[1] for _, _, record in self._entries], dtype=np.int64)
+
+    @functools.cached_property
+    def patients(self) -> Sequence[Sequence[int]]:
+        """Indices of the volumes of each patient, in order of first appearance."""
+        members: dict[tuple[str, str], list[int]] = {}
+        for index in range(len(self)):
+            members.setdefault(self.patient(index), []).append(index)
+        return list(members.values())
 
     def patient(self, index: int) -> tuple[str, str]:
         """Data set and group of a volume: the same for all examinations of one patient."""

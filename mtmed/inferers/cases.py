@@ -2,22 +2,26 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from mtmed.data.case import Case
+from mtmed.data.feature_check import metadata_numbers
 from mtmed.data.manifest import MANIFEST_NAME, load_cohort
 from mtmed.data.modalities import select_modalities
 from mtmed.data.rows import parse_row
 from mtmed.errors import InputError
+from mtmed.transforms.slice_stack import is_slice_stack, parse_slice_name, scan_name
 from mtmed.transforms.writing import label_map_stem
 
 __all__ = ["inference_cases", "require_checkpoint"]
 
 _PATH = (str, Path)
-_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".png")
+_NUMBERED = re.compile(r"case(?P<case_number>\d+)_day(?P<day_number>\d+)")
 
 
 def require_checkpoint(path: str | None) -> str:
@@ -48,14 +52,17 @@ def inference_cases(
             * a folder with a ``dataset.json``, or whose sub-folders have one, or such a file: the test cases of all of
               them, or their labelled cases if there are no test cases. Modalities are chosen by name; a network of one
               modality also takes a data set of one modality that has another name;
-            * for networks of one modality, an image, a folder of images (all images below it), or a list of these.
+            * for networks of one modality, an image, a folder of PNG slices (one scan), a folder of images (all images
+              and scans below it), or a list of these.
         modalities: names of the image channels of the network, in order.
         allow_missing: take cases that lack some of the modalities, with None in their place.
 
     Returns:
         Per case ``{"image": list of paths or None, "output_name": name}`` and its maps, ``{"tissue": path}``. Names are
-        those of the first images without their format; where several cases have one name, each gets its folders' names
-        in front, as many as make it unique.
+        those of the first images without their format, ``case123_day20`` for ``.../case123_day20/scans``; where several
+        cases have one name, each gets its folders' names in front, as many as make it unique. ``metadata`` holds the
+        numbers that a data set gives of its case, or those in the name of such a scan (``case_number``,
+        ``day_number``), if there are any.
 
     Raises:
         InputError: if there is no image, if an image does not exist, or if a case lacks a modality of the network.
@@ -90,9 +97,9 @@ def _one_case(source: Mapping[str, Any], modalities: Sequence[str], allow_missin
     row = {"image": [images.get(name) for name in modalities], "maps": source.get("maps")}
     case, _ = parse_row(row, "input", Path.cwd(), "input", len(modalities), labelled=False)
     for path in case.files:
-        if not Path(path).is_file():
+        if not Path(path).is_file() and not is_slice_stack(path):
             raise InputError(path, "no such file", "correct the path in --input")
-    return {"image": list(case.image), **case.maps}
+    return {"image": list(case.image), **case.maps, **_numbers_by_name(case.images[0])}
 
 
 def _cases(
@@ -104,24 +111,43 @@ def _cases(
     if not path.exists():
         raise InputError(path, "no such file or folder", "pass --input with an image or a folder of images")
     if path.name == MANIFEST_NAME or (path / MANIFEST_NAME).is_file() or any(path.glob(f"*/{MANIFEST_NAME}")):
-        return [{"image": list(case.image), **case.maps} for case in _of_cohort(path, modalities, allow_missing)]
+        cases = _of_cohort(path, modalities, allow_missing)
+        return [{"image": list(case.image), **case.maps, **_numbers_of(case)} for case in cases]
     if path.is_file():
         if not path.name.lower().endswith(_SUFFIXES):
             raise InputError(path, f"is not one of {', '.join(_SUFFIXES)}", "convert it to .nii.gz")
         found = [path]
     else:
-        found = sorted(
-            file
-            for file in path.rglob("*")
-            if file.name.lower().endswith(_SUFFIXES) and not file.name.startswith(".") and file.is_file()
-        )
+        found = _images_below(path)
     if not found:
         raise InputError(path, f"has no image ({', '.join(_SUFFIXES)})", "pass --input with a folder of images")
     if len(modalities) > 1:
         problem = f"does not say which modality it is; the network takes {', '.join(modalities)}"
         example = json.dumps({name: f"{name.lower()}.nii.gz" for name in modalities})
         raise InputError(found[0], problem, f"pass --input '{example}', or a folder with a {MANIFEST_NAME}")
-    return [{"image": [str(file)]} for file in found]
+    return [{"image": [str(file)], **_numbers_by_name(str(file))} for file in found]
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """Images in a folder and below it, sorted; the slices of a scan are one, their folder."""
+    files = [
+        file
+        for file in folder.rglob("*")
+        if file.name.lower().endswith(_SUFFIXES) and not file.name.startswith(".") and file.is_file()
+    ]
+    return sorted({file.parent if parse_slice_name(file.name) else file for file in files})
+
+
+def _numbers_of(case: Case) -> dict[str, dict[str, float]]:
+    """The numbers that a data set gives of its case, or those in the name of its scan, under ``metadata``."""
+    numbers = metadata_numbers(case)
+    return {"metadata": numbers} if numbers else _numbers_by_name(case.images[0])
+
+
+def _numbers_by_name(image: str) -> dict[str, dict[str, float]]:
+    """The numbers of patient and day in the name of a folder of slices, under ``metadata``."""
+    found = _NUMBERED.fullmatch(scan_name(image)) if is_slice_stack(image) else None
+    return {"metadata": {name: int(number) for name, number in found.groupdict().items()}} if found else {}
 
 
 def _of_cohort(path: Path, modalities: Sequence[str], allow_missing: bool) -> list[Case]:
@@ -132,7 +158,7 @@ def _of_cohort(path: Path, modalities: Sequence[str], allow_missing: bool) -> li
 
 
 def _unique_names(paths: Sequence[str]) -> list[str]:
-    parts = [[label_map_stem(path), *reversed(Path(os.path.abspath(path)).parts[1:-1])] for path in paths]
+    parts = [_name_parts(path) for path in paths]
     depths = [1] * len(paths)
     while True:
         names = ["_".join(reversed(own[:depth])) for own, depth in zip(parts, depths, strict=True)]
@@ -147,3 +173,12 @@ def _unique_names(paths: Sequence[str]) -> list[str]:
             raise InputError(paths[second], problem, "rename one of them, or predict them apart")
         for index in doubled:
             depths[index] = min(depths[index] + 1, len(parts[index]))
+
+
+def _name_parts(path: str) -> list[str]:
+    """Name of an image without its format, then the folders it lies in, the nearest first."""
+    place = Path(os.path.abspath(path))
+    if not is_slice_stack(place):
+        return [label_map_stem(path), *reversed(place.parts[1:-1])]
+    own = place.parent if place.name == "scans" else place
+    return [scan_name(place), *reversed(own.parts[1:-1])]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtmed.data.manifest import Cohort, load_cohort, load_manifest, write_manifest
+from mtmed.data.recorded_split import RecordedSplit
 from mtmed.errors import InputError
 
 GENUINE = {
@@ -25,6 +26,7 @@ GENUINE = {
     ],
     "test": ["./imagesTs/spleen_15.nii.gz", "./imagesTs/spleen_23.nii.gz"],
 }
+SPLIT = {"key": "patient_day", "shares": [70, 20, 10], "seed": 3}
 
 
 def write(folder: Path, **changes: object) -> Path:
@@ -98,6 +100,28 @@ def test_a_missing_modality_raters_and_maps_reach_the_case(tmp_path: Path) -> No
     assert rows["test"][0]["maps"] == {"brain_mask": "/elsewhere/c.nii"}
 
 
+def test_overlapping_masks_and_recorded_parts_are_read_and_written(tmp_path: Path) -> None:
+    labels = {"0": "background", "4": "stomach", "1": "bowel"}
+    training = [
+        {"image": f"p/{day}/scans", "label": "train.csv", "id": day, "patient": "p", "visit": day, "part": part}
+        for day, part in (("d1", "training"), ("d2", "test"))
+    ]
+    manifest = load_manifest(write(tmp_path, labels=labels, overlapping=True, split=SPLIT, training=training, test=[]))
+    assert manifest.overlapping
+    assert manifest.split == RecordedSplit("patient_day", (70, 20, 10), 3)
+    assert [(case.part, case.part_key) for case in manifest.cases] == [
+        ("training", "patient_day"),
+        ("test", "patient_day"),
+    ]
+    assert Cohort((manifest,)).organs() == ["bowel", "stomach"]
+    written = write_manifest(manifest, tmp_path / "copy.json")
+    assert load_manifest(written) == manifest
+    assert json.loads(written.read_text())["split"] == SPLIT
+    plain = load_manifest(write(tmp_path))
+    assert (plain.overlapping, plain.split, plain.cases[0].part) == (False, None, None)
+    assert {"overlapping", "split"}.isdisjoint(json.loads(write_manifest(plain, tmp_path).read_text()))
+
+
 def test_what_is_written_is_read_back_equal(tmp_path: Path) -> None:
     training = [
         row("a", patient="p", visit="d1", slice=0, fold=0, metadata={"age": 5}),
@@ -148,6 +172,27 @@ BAD = {
     "row is a path": ({"training": ["a.nii"]}, r"training\[0\].*not a row"),
     "fold below 0": ({"training": [row("a", fold=-1)]}, r"training\[0\].*'fold' is -1"),
     "fold is true": ({"training": [row("a", fold=True)]}, r"'fold' is True"),
+    "part of another name": ({"training": [row("a", part="train")]}, r"'part' is 'train'; use one of training, val"),
+    "part is a number": ({"training": [row("a", part=1)]}, "'part' is 1"),
+    "part of a test row": (
+        {"training": [row("a")], "test": [{"image": "t", "part": "test"}]},
+        r"test\[0\]: 'part' is 'test'; give parts to rows of 'training' only",
+    ),
+    "part for some rows": (
+        {"training": [row("a", part="test"), row("b")]},
+        r"dataset\.json Spleen/b: has no 'part' though other cases have",
+    ),
+    "split without parts": ({"split": SPLIT, "training": [row("a")]}, "has 'split' but no row has 'part'"),
+    "split without a seed": ({"split": {"key": "patient", "shares": [70, 20, 10]}}, "'split' is .*; write"),
+    "split with a name as share": ({"split": SPLIT | {"shares": [70, 20, "x"]}}, "'split' is .*; write"),
+    "split with two shares": ({"split": SPLIT | {"shares": [80, 20]}}, "'split' is .*; write"),
+    "split by slice": ({"split": SPLIT | {"key": "slice"}}, "'split' has the key 'slice'; use one of patient"),
+    "overlapping is a word": ({"overlapping": "yes"}, "'overlapping' is 'yes'; write true"),
+    "overlapping masks counted on": (
+        {"overlapping": True, "labels": {"0": "background", "1": "a", "2": "b", "3": "c"}},
+        "'labels' has the value 3, which is no bit, though 'overlapping' is true; number the organs 1, 2, 4",
+    ),
+    "nine overlapping masks": ({"overlapping": True, "labels": {"0": "none", "256": "a"}}, "has the value 256"),
     "metadata is a list": ({"training": [row("a", metadata=[1])]}, "'metadata' is"),
     "visit without patient": ({"training": [row("a", visit="1")]}, r"training\[0\].*no 'patient'"),
     "slice without patient": ({"training": [row("a", slice=0)]}, r"training\[0\].*no 'patient'"),

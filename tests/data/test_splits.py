@@ -178,7 +178,7 @@ def test_a_case_an_image_or_a_patient_in_both_parts_is_refused() -> None:
     check_split_disjoint([first], [second])
     with pytest.raises(InputError, match="is in training and in validation"):
         check_split_disjoint([first, second], [second])
-    with pytest.raises(InputError, match=r"validates on an image that a/p0_v0 trains on"):
+    with pytest.raises(InputError, match=r"is in validation with an image that a/p0_v0 has in training"):
         check_split_disjoint([first], [replace(third, image=first.image)])
     with pytest.raises(InputError, match=r"patient 'p0' is in validation and, as a/p0_v0, in training"):
         check_split_disjoint([first], [replace(second, group="p0")])
@@ -190,5 +190,5 @@ def test_a_case_an_image_or_a_patient_in_both_parts_is_refused() -> None:
 def test_an_image_shared_by_two_patients_cannot_be_split() -> None:
     cases = make_cases(5)
     cases = [replace(case, image=("/a/same.nii.gz",)) for case in cases]
-    with pytest.raises(InputError, match="validates on an image"):
+    with pytest.raises(InputError, match="is in validation with an image"):
         make_split(cases)

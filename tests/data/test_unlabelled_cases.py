@@ -86,5 +86,5 @@ def test_the_same_file_under_another_name_is_refused(tmp_path: Path) -> None:
     shared = tmp_path / "other" / "r.nii.gz"
     shared.unlink()
     shared.symlink_to(tmp_path / "kidney" / "p2_a.nii.gz")
-    with pytest.raises(InputError, match=r"Kidney/p2_a: validates on an image that Other/r trains on"):
+    with pytest.raises(InputError, match=r"Kidney/p2_a: is in validation with an image that Other/r has in training"):
         unlabelled_cases(cohort, without=[case for case in cohort.cases if case.key == "Kidney/p2_a"])

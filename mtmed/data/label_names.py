@@ -1,0 +1,53 @@
+"""What the values of a data set's label files mean."""
+
+from collections.abc import Mapping
+
+from mtmed.errors import InputError
+from mtmed.organ_masks import MOST_ORGANS
+
+__all__ = ["organ_names", "parse_label_names", "parse_overlapping"]
+
+
+def parse_label_names(labels: object, culprit: object, *, overlapping: bool = False) -> dict[int, str]:
+    """Turn ``{"0": "background", "1": "liver"}`` into numbers and names.
+
+    Args:
+        labels: what the file says.
+        culprit: file, for messages.
+        overlapping: the label files are packed masks (`mtmed.organ_masks`): each value but 0 is the bit of one organ,
+            and any sum of them may stand in a file.
+
+    Raises:
+        InputError: naming ``culprit`` unless the keys are whole numbers with 0 among them and the names differ, or if
+            masks may overlap and a value is not one of 1, 2, 4, ... 128.
+    """
+    remedy = 'write {"0": "background", "1": "name", ...}, each name once'
+    if not isinstance(labels, dict):
+        raise InputError(culprit, f"'labels' is {labels!r}", remedy)
+    if not all(str(key).isdecimal() and isinstance(name, str) and name for key, name in labels.items()):
+        raise InputError(culprit, f"'labels' is {labels!r}, not whole numbers with names", remedy)
+    names = {int(key): name for key, name in labels.items()}
+    if 0 not in names or len(set(names.values())) < len(labels):
+        raise InputError(culprit, f"'labels' lacks 0 or has a number or name twice: {labels!r}", remedy)
+    bits = [1 << place for place in range(MOST_ORGANS)]
+    odd = [value for value in names if value and value not in bits]
+    if overlapping and odd:
+        problem = f"'labels' has the value {odd[0]}, which is no bit, though 'overlapping' is true"
+        raise InputError(culprit, problem, f"number the organs {', '.join(map(str, bits))}, or take 'overlapping' out")
+    return dict(sorted(names.items()))
+
+
+def parse_overlapping(value: object, culprit: object) -> bool:
+    """Read the key ``overlapping``; what is not stated is False.
+
+    Raises:
+        InputError: naming ``culprit`` if it is neither true nor false.
+    """
+    if value is not None and not isinstance(value, bool):
+        raise InputError(culprit, f"'overlapping' is {value!r}", "write true if the label files are packed masks")
+    return bool(value)
+
+
+def organ_names(label_names: Mapping[int, str]) -> list[str]:
+    """Names of all values but the background, in order of value."""
+    return [name for value, name in sorted(label_names.items()) if value]
