@@ -2,14 +2,22 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from mtmed.errors import InputError
 
-__all__ = ["ConstantWeighting", "LinearWeighting", "WeightedLoss", "Weighting"]
+__all__ = [
+    "ConstantWeighting",
+    "LinearWeighting",
+    "WeightedLoss",
+    "Weighting",
+    "check_named",
+    "check_weights",
+    "weighted_sum",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +64,7 @@ class ConstantWeighting(Weighting):
 
     def forward(self, losses: Mapping[str, Tensor], step: int) -> WeightedLoss:
         """See `Weighting.forward`; the weights do not depend on the step."""
-        return _weighted_sum(losses, self.weights)
+        return weighted_sum(losses, self.weights)
 
 
 class LinearWeighting(Weighting):
@@ -85,9 +93,7 @@ class LinearWeighting(Weighting):
             problem = f"give loss {different[0]!r} a weight in one of the two only"
             raise InputError("start and end", problem, "name the same losses in both")
         for side, weights in (("start", self.start), ("end", self.end)):
-            for name, weight in weights.items():
-                if not math.isfinite(weight):
-                    raise InputError(side, f"gives loss {name!r} the weight {weight}", "give a finite number")
+            check_weights(side, weights)
         if steps < 1:
             raise InputError("steps", f"is {steps}", "give the number of steps of the run, 1 or more")
 
@@ -107,10 +113,38 @@ class LinearWeighting(Weighting):
         """See `Weighting.forward`."""
         share = min(step / max(self.steps - 1, 1), 1.0)
         weights = {name: weight * (1 - share) + self.end[name] * share for name, weight in self.start.items()}
-        return _weighted_sum(losses, weights)
+        return weighted_sum(losses, weights)
 
 
-def _weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> WeightedLoss:
+def check_weights(culprit: str, weights: Mapping[str, float]) -> None:
+    """Refuse weights that are not finite.
+
+    Raises:
+        InputError: one is not.
+    """
+    for name, weight in weights.items():
+        if not math.isfinite(weight):
+            raise InputError(culprit, f"gives loss {name!r} the weight {weight}", "give a finite number")
+
+
+def check_named(culprit: str, names: Iterable[str], weights: Mapping[str, float]) -> None:
+    """Refuse names of losses that have no weight.
+
+    Raises:
+        InputError: one has none.
+    """
+    nameless = sorted(set(names) - set(weights))
+    if nameless:
+        problem = f"names {nameless[0]!r}, which has no weight (given: {sorted(weights)})"
+        raise InputError(culprit, problem, "correct the name or add its weight")
+
+
+def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> WeightedLoss:
+    """Sum of the losses, each times its weight; a weight whose loss is left out is not used.
+
+    Raises:
+        InputError: a loss has no weight.
+    """
     nameless = sorted(set(losses) - set(weights))
     if nameless:
         raise InputError("weights", f"none for loss {nameless[0]!r} (given: {sorted(weights)})", "add it")

@@ -23,7 +23,8 @@ class MultiTaskModel(nn.Module):
     One call per step, so that it can be wrapped in ``DistributedDataParallel``. Parameters of the network that no loss
     depends on are frozen, because distributed training waits for the gradient of all others. Views go through the
     network together unless a layer uses statistics of the batch, whose features would then depend on which views share
-    the pass. A network that pads images may decode to the padded size: tasks get maps of the image's size.
+    the pass. A network that pads images may decode to the padded size: tasks get maps of the image's size. A network
+    with ``condition_features`` is told each view's ``condition``, B F.
 
     Args:
         network: encoder-decoder with ``encode``, ``decode`` and ``head``.
@@ -39,6 +40,7 @@ class MultiTaskModel(nn.Module):
             raise InputError("tasks", "there is none", "name at least one loss")
         self.network = network
         self.tasks = nn.ModuleDict(tasks)
+        self._condition: tuple[str, ...] = getattr(network, "condition_features", ())
         for task in tasks.values():
             task.setup(network)
         self._depth_of_view: dict[str, int] = {}
@@ -53,7 +55,9 @@ class MultiTaskModel(nn.Module):
         network: Any = copy.deepcopy(self.network).to("meta")
         # instance normalisation needs two voxels on the coarsest level
         size = network.image_size or [2 * max(network.level_strides)] * network.spatial_dims
-        encoded = network.encode(torch.empty(1, network.in_channels, *size, device="meta"))
+        # and normalisation of pooled maps needs two images
+        images = torch.empty(2, network.in_channels, *size, device="meta")
+        encoded = self._encode(network, {"image": images, "condition": images.new_empty(2, len(self._condition))})
         read: list[Tensor] = []
         for task in self.tasks.values():
             depth = _DEPTH[task.needs]  # type: ignore[index]
@@ -67,10 +71,15 @@ class MultiTaskModel(nn.Module):
         for (_, parameter), twin in zip(self.network.named_parameters(), network.parameters(), strict=True):
             parameter.requires_grad_(id(twin) in reached)
 
-    def _features(self, image: Tensor, depth: int) -> ViewFeatures:
+    def _encode(self, network: Any, view: View) -> list[Tensor]:
+        told = (view["condition"],) if self._condition else ()
+        features: list[Tensor] = network.encode(view["image"], *told)
+        return features
+
+    def _features(self, view: View, depth: int) -> ViewFeatures:
         network: Any = self.network
-        encoded = network.encode(image)
-        decoded = crop_centre(network.decode(encoded), list(image.shape[2:])) if depth >= 1 else None
+        encoded = self._encode(network, view)
+        decoded = crop_centre(network.decode(encoded), list(view["image"].shape[2:])) if depth >= 1 else None
         logits = network.head(decoded) if depth >= 2 else None
         return ViewFeatures(encoded, decoded, logits)
 
@@ -78,27 +87,36 @@ class MultiTaskModel(nn.Module):
         """All views in one pass; the ones to be decoded come first, so that they are a slice of the batch."""
         names = sorted(self._depth_of_view, key=lambda name: -self._depth_of_view[name])
         network: Any = self.network
-        sizes = [views[name]["image"].shape[0] for name in names]
-        images = torch.cat([views[name]["image"] for name in names])
-        encoded = network.encode(images)
+        numbers = [views[name]["image"].shape[0] for name in names]
+        read = ("image", "condition") if self._condition else ("image",)
+        joint = {key: torch.cat([views[name][key] for name in names]) for key in read}
+        encoded, size = self._encode(network, joint), list(joint["image"].shape[2:])
 
         def reaching(depth: int) -> int:
-            return sum(size for name, size in zip(names, sizes, strict=True) if self._depth_of_view[name] >= depth)
+            return sum(one for name, one in zip(names, numbers, strict=True) if self._depth_of_view[name] >= depth)
 
         decoded = None
         if reaching(1):
-            decoded = crop_centre(network.decode([level[: reaching(1)] for level in encoded]), list(images.shape[2:]))
+            decoded = crop_centre(network.decode([level[: reaching(1)] for level in encoded]), size)
         logits = network.head(decoded[: reaching(2)]) if decoded is not None and reaching(2) else None
         features, start = {}, 0
-        for name, size in zip(names, sizes, strict=True):
-            part, depth = slice(start, start + size), self._depth_of_view[name]
+        for name, number in zip(names, numbers, strict=True):
+            part, depth = slice(start, start + number), self._depth_of_view[name]
             features[name] = ViewFeatures(
                 [level[part] for level in encoded],
                 decoded[part] if decoded is not None and depth >= 1 else None,
                 logits[part] if logits is not None and depth >= 2 else None,
             )
-            start += size
+            start += number
         return features
+
+    def _check_condition(self, views: Mapping[str, View]) -> None:
+        for name in self._depth_of_view:
+            found = views[name].get("condition")
+            if self._condition and (found is None or found.shape[1:] != (len(self._condition),)):
+                numbers = "none" if found is None else f"a tensor {tuple(found.shape)}"
+                problem = f"the network is told {', '.join(self._condition)}, the batch holds {numbers}"
+                raise InputError(f"view {name}", problem, "give the data set the same features, or train without FiLM")
 
     def forward(self, views: Mapping[str, View], context: StepContext) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Named losses and named outputs of one step.
@@ -108,16 +126,18 @@ class MultiTaskModel(nn.Module):
             context: where in the run this is.
 
         Raises:
-            InputError: if a task names a view that is not there, or two tasks name a loss alike.
+            InputError: if a task names a view that is not there or lacks the network's condition, or two tasks name a
+                loss alike.
         """
         missing = sorted(set(self._depth_of_view) - set(views))
         if missing:
             raise InputError("views", f"a task reads {missing[0]!r}, there are {sorted(views)}", "declare the view")
+        self._check_condition(views)
         shapes = {views[name]["image"].shape[1:] for name in self._depth_of_view}
         if self._share_pass and len(shapes) == 1:
             features = self._shared_features(views)
         else:
-            features = {n: self._features(views[n]["image"], d) for n, d in self._depth_of_view.items()}
+            features = {n: self._features(views[n], d) for n, d in self._depth_of_view.items()}
         losses: dict[str, Tensor] = {}
         outputs: dict[str, Tensor] = {}
         for name, task in self.tasks.items():

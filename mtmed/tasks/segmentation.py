@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from mtmed.errors import InputError
+from mtmed.organ_masks import pack_masks, unpack_masks
 from mtmed.tasks.task import StepContext, Task, TaskOutput, View, ViewFeatures
 
 __all__ = ["Segmentation"]
@@ -21,12 +22,15 @@ class Segmentation(Task):
 
     Args:
         loss: takes logits, B classes H W [D], and labels, B 1 H W [D]; for example ``monai.losses.DiceCELoss``. Several
-            losses are given by name.
+            losses are given by name. With `overlapping`, they take masks 0 or 1, B organs H W [D], in place of labels.
         view: the view it reads.
         labels: names of the view's label maps. Several of them (raters) are averaged: the loss then gets the share of
             each class, B classes H W [D].
         channels: first channel of the logits that it reads and the one after its last; None for all.
         name: of the loss, if it is one, and of the picture.
+        overlapping: the label maps are packed masks of organs that may overlap (see `mtmed.organ_masks`), and each
+            channel of the logits is one organ's, for a sigmoid; several label maps give the share of raters. The
+            picture is the packed prediction.
 
     Raises:
         InputError: if there is no loss or no label map.
@@ -40,6 +44,7 @@ class Segmentation(Task):
         labels: Sequence[str] = ("label",),
         channels: Sequence[int] | None = None,
         name: str = "segmentation",
+        overlapping: bool = False,
     ) -> None:
         super().__init__(views=(view,), needs="logits")
         self.losses = dict(loss) if isinstance(loss, Mapping) else {name: loss}
@@ -48,6 +53,7 @@ class Segmentation(Task):
         self.labels = tuple(labels)
         self.channels = slice(None) if channels is None else slice(*channels)
         self.name = name
+        self.overlapping = overlapping
         if not self.losses or not self.labels:
             raise InputError(f"tasks::{name}", "has no loss or no label map", "name at least one of each")
 
@@ -62,10 +68,16 @@ class Segmentation(Task):
         target = self._target(views[view], logits.shape[1])
         losses = {name: loss(logits, target) for name, loss in self.losses.items()}
         picture = "prediction" if self.name == "segmentation" else f"{self.name}_prediction/{view}"
-        outputs = {picture: logits.detach().argmax(1, keepdim=True)} if context.pictures else {}
+        outputs = {picture: self._prediction(logits.detach())} if context.pictures else {}
         return TaskOutput(losses, outputs)
 
+    def _prediction(self, logits: Tensor) -> Tensor:
+        return pack_masks(logits > 0, axis=1) if self.overlapping else logits.argmax(1, keepdim=True)
+
     def _target(self, view: View, classes: int) -> Tensor:
+        if self.overlapping:
+            masks = [unpack_masks(view[name], classes, axis=1).float() for name in self.labels]
+            return masks[0] if len(masks) == 1 else torch.stack(masks).mean(0)
         maps = [view[name].long() for name in self.labels]
         if len(maps) == 1:
             return maps[0]

@@ -9,7 +9,7 @@ from torch import distributed as dist
 from torch import multiprocessing
 
 from mtmed.distributed import all_reduce_sum, gather_with_gradient, rank, world_size
-from mtmed.losses import CrossCorrelationLoss, LabelContrastLoss
+from mtmed.losses import CrossCorrelationLoss, InfoNCELoss, LabelContrastLoss
 from mtmed.networks.projector import Projector
 
 FORMS = ("per_anchor", "log_out", "printed")
@@ -21,6 +21,8 @@ SPLITS = {
     "no anchors and partners on the second": ((10, 0), (8, 0)),
     "only background on the second": ((4, 6), (5, 3)),
 }
+# group of each pair, on each process: groups of their own; uneven, with a group on both
+PAIR_GROUPS = {"apart": ((0, 0, 0), (1, 1, 1)), "uneven": ((0, 0, 2), (2, 2, 1, 0, 2))}
 
 
 def identity_case(samples: slice) -> dict[str, Any]:
@@ -58,6 +60,19 @@ def contrast_case(form: str, name: str, process: int | None) -> dict[str, Any]:
     return {"loss": loss.detach(), "inputs": [vector.grad for vector in vectors], "parameters": [weight.grad]}
 
 
+def pairs_case(name: str, process: int | None) -> dict[str, Any]:
+    """InfoNCE of pairs of vectors that a shared weight matrix made."""
+    torch.manual_seed(0)
+    weight = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    groups = torch.tensor([group for part in PAIR_GROUPS[name] for group in part])
+    first = len(PAIR_GROUPS[name][0])
+    rows = {None: slice(None), 0: slice(0, first), 1: slice(first, None)}[process]
+    vectors = [torch.randn(len(groups), 3, dtype=torch.float64)[rows].clone().requires_grad_() for _ in range(2)]
+    loss = InfoNCELoss(temperature=0.5)(vectors[0] @ weight, vectors[1] @ weight, groups[rows])
+    loss.backward()
+    return {"loss": loss.detach(), "inputs": [vector.grad for vector in vectors], "parameters": [weight.grad]}
+
+
 def primitives_case() -> dict[str, Any]:
     summand = torch.arange(3.0, requires_grad=True)
     rows = torch.full((rank() + 1, 2), float(rank()), requires_grad=True)
@@ -75,6 +90,8 @@ def work(process: int, folder: str) -> None:
     for form in FORMS:
         for name in SPLITS:
             results[f"{form}/{name}"] = contrast_case(form, name, process)
+    for name in PAIR_GROUPS:
+        results[f"pairs/{name}"] = pairs_case(name, process)
     for case in results.values():
         if "parameters" in case:
             for gradient in case["parameters"]:
@@ -114,6 +131,15 @@ def test_label_contrast_of_two_processes_is_that_of_the_joint_batch(
     joint = contrast_case(form, name, None)
     assert joint["loss"] > 0
     check([results[f"{form}/{name}"] for results in processes], joint)
+
+
+@pytest.mark.parametrize("name", PAIR_GROUPS)
+def test_contrast_of_pairs_of_two_processes_is_that_of_the_joint_batch(
+    processes: list[dict[str, Any]], name: str
+) -> None:
+    joint = pairs_case(name, None)
+    assert joint["loss"] > 0
+    check([results[f"pairs/{name}"] for results in processes], joint)
 
 
 def test_sums_and_gathers_of_two_processes(processes: list[dict[str, Any]]) -> None:

@@ -1,8 +1,9 @@
 """The segmentation task is a loss on the network's own logits."""
 
+import numpy as np
 import pytest
 import torch
-from monai.losses import DiceCELoss
+from monai.losses import DiceCELoss, DiceLoss
 
 from mtmed.errors import InputError
 from mtmed.losses import GeneralisedDiceLoss, TruePositiveRateLoss
@@ -70,6 +71,45 @@ def test_raters_are_averaged_to_shares(network, make_views, make_context):
     torch.testing.assert_close(target.sum(1), torch.ones_like(target[:, 0]))
     assert (target.gather(1, view["label"].long()) == 0.5).all()
     assert (target.gather(1, view["label_2"].long()) == 0.5).all()
+
+
+def test_overlapping_organs_reach_the_loss_as_masks_and_the_picture_is_packed(network, make_views, make_context):
+    views = make_views()
+    packed = torch.randint(0, 8, views["view_a"]["label"].shape, generator=torch.Generator().manual_seed(3))
+    views["view_a"]["label"] = packed.to(torch.uint8)
+    seen = []
+
+    def loss(logits, masks):
+        seen.append(masks)
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits, masks)
+
+    tasks = {"s": Segmentation(loss={"bce": loss, "dice": DiceLoss(sigmoid=True)}, view="view_a", overlapping=True)}
+    losses, outputs = MultiTaskModel(network=network, tasks=tasks)(views, make_context(pictures=True))
+    (masks,) = seen
+    assert masks.dtype == torch.float32
+    expected = np.stack([(packed.numpy()[:, 0] // 2**k) % 2 for k in range(3)], axis=1)
+    np.testing.assert_array_equal(masks.numpy(), expected)
+    logits = network(views["view_a"]["image"]).detach().double().numpy()
+    probability = 1 / (1 + np.exp(-logits))
+    cross_entropy = -(expected * np.log(probability) + (1 - expected) * np.log(1 - probability)).mean()
+    assert float(losses["bce"].detach()) == pytest.approx(cross_entropy, rel=1e-5)
+    picture = outputs["prediction"]
+    assert picture.shape == packed.shape
+    np.testing.assert_array_equal(picture.numpy()[:, 0], sum((logits[:, k] > 0) * 2**k for k in range(3)))
+
+
+def test_overlapping_masks_of_raters_are_averaged(network, make_views, make_context):
+    views = make_views()
+    view, seen = views["view_a"], []
+    view["label"], view["label_2"] = torch.full_like(view["label"], 5), torch.full_like(view["label"], 6)
+
+    def loss(logits, masks):
+        seen.append(masks)
+        return logits.sum()
+
+    task = Segmentation(loss=loss, view="view_a", labels=["label", "label_2"], overlapping=True)
+    MultiTaskModel(network=network, tasks={"s": task})(views, make_context())
+    assert [channel.unique().tolist() for channel in seen[0].unbind(1)] == [[0.5], [0.5], [1.0]]
 
 
 def test_a_task_without_loss_is_refused():
