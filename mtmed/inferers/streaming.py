@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from mtmed.errors import InputError
 from mtmed.inferers.foreground import Foreground, foreground_box, foreground_mask, require_foreground
+from mtmed.inferers.image_name import image_name
 
 __all__ = ["StreamingArgmaxInferer"]
 
@@ -131,7 +132,7 @@ class StreamingArgmaxInferer(Inferer):
             return network(windows, *args, **kwargs)
 
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        source = _name_of(inputs)
+        source = image_name(inputs)
         with torch.no_grad():
             labels = torch.stack([self._one(image, predictor, source) for image in plain])
         if isinstance(inputs, MetaTensor):
@@ -290,8 +291,3 @@ class _Rows:
             problem = "the network's output is not finite"
             raise InputError(self.source, problem, "look for NaN or infinite voxels in the image and in the weights")
         return labels
-
-
-def _name_of(inputs: torch.Tensor) -> str:
-    name = inputs.meta.get("filename_or_obj", "image") if isinstance(inputs, MetaTensor) else "image"
-    return str(name[0] if isinstance(name, list | tuple) else name)

@@ -14,18 +14,23 @@ from numpy.typing import NDArray
 
 from mtmed.data.case import Case
 from mtmed.data.label_groups import group_labels, group_names
-from mtmed.data.manifest import Cohort
+from mtmed.data.manifest import Cohort, Manifest
 from mtmed.errors import InputError
 from mtmed.files import require_writable_folder
 from mtmed.metrics.overlay import save_overlay
 from mtmed.metrics.scores import has_value
 from mtmed.metrics.tables import write_json
 from mtmed.transforms.nifti import NiftiVolume
-from mtmed.transforms.reading import read_volume
+from mtmed.transforms.reading import read_label, read_volume
 from mtmed.transforms.resampling import first_channel_on_grid
 from mtmed.transforms.writing import resample_label_to
 
-__all__ = ["CaseReport", "prediction_on_grid", "read_reference", "shared_organs"]
+__all__ = ["CaseReport", "Values", "prediction_on_grid", "read_reference", "shared_organs"]
+
+Values = int | tuple[int, ...]
+"""The value of an organ in a label map, or its values if there are several."""
+
+_ON_GRID_OF_IMAGE = (".csv", ".png")  # all other label files say themselves where they lie
 
 
 class CaseReport(ABC):
@@ -44,6 +49,8 @@ class CaseReport(ABC):
         window: lowest and highest image value in the overlays; None for quantiles of each image.
         overlays: whether to draw them.
         label_groups: labels of the data sets that are one organ, by its name; None to take the labels as they are.
+        organ_values: values of each organ in the predictions, for masks that overlap
+            (`mtmed.organ_masks.organ_values`); None: each organ has the one value of `label_names`.
 
     Raises:
         InputError: if the folder cannot be written, or a data set labels no organ of the network's or none of a group.
@@ -59,13 +66,17 @@ class CaseReport(ABC):
         window: Sequence[float] | None,
         overlays: bool,
         label_groups: Mapping[str, Sequence[str]] | None = None,
+        organ_values: Mapping[str, Values] | None = None,
     ) -> None:
         self.cases = {case.key: case for case in cases}
         self.label_names = {int(value): name for value, name in label_names.items()}
-        datasets = tuple(dict.fromkeys(case.dataset for case in cases))
+        ours = organ_values or {name: value for value, name in self.label_names.items() if value != 0}
+        used = {case.dataset for case in cases}
+        grouped = None if label_groups is None else group_labels(cohort, label_groups)
         self.organs = {
-            name: shared_organs(self.label_names, their_names, name)
-            for name, their_names in _names_in_files(cohort, datasets, label_groups).items()
+            manifest.name: shared_organs(ours, _values_in_files(manifest, grouped, label_groups), manifest.name)
+            for manifest in cohort.manifests
+            if manifest.name in used
         }
         self.output_dir = require_writable_folder(output_dir)
         self.window = (float(window[0]), float(window[1])) if window is not None else None
@@ -137,7 +148,8 @@ class CaseReport(ABC):
         # the reference in the network's label values, so that an organ has one colour
         renamed = np.zeros(reference.data.shape, np.int16)
         for ours, theirs in self.organs[case.dataset].values():
-            renamed[has_value(reference.data, theirs)] = ours
+            mask = has_value(reference.data, theirs)
+            renamed[mask] = ours if isinstance(ours, int) else renamed[mask] | min(ours)
         affine = reference.affine
         to_ras = io_orientation(affine)
         image, label, predicted = (
@@ -153,9 +165,19 @@ class CaseReport(ABC):
         )
 
 
-def read_reference(path: str) -> NiftiVolume:
-    """Read a label map as integers (H, W, D); values stored with a scale factor (0.9999) are rounded."""
-    volume = read_volume(path)
+def read_reference(path: str, image: str | None = None) -> NiftiVolume:
+    """Read a label map as integers (H, W, D); values stored with a scale factor (0.9999) are rounded.
+
+    Args:
+        path: file of the label map.
+        image: first image of its case, on whose grid a table of masks or a PNG lies; None if there is none. It is read
+            only for these.
+
+    Raises:
+        InputError: see `mtmed.transforms.reading.read_label`.
+    """
+    needs_image = image is not None and path.lower().endswith(_ON_GRID_OF_IMAGE)
+    volume = read_label(path, read_volume(str(image)) if needs_image else None)
     data = _volume(volume.data)
     return replace(volume, data=np.rint(data).astype(np.int32) if data.dtype.kind == "f" else data)
 
@@ -168,36 +190,49 @@ def prediction_on_grid(prediction: MetaTensor, reference: NiftiVolume, *, channe
 
 
 def shared_organs(
-    ours: Mapping[int, str], theirs: Mapping[int, str], dataset: str
-) -> dict[str, tuple[int, int | tuple[int, ...]]]:
-    """Organs that a network and a data set both label: name to (network's value, data set's value or values).
+    ours: Mapping[str, Values], theirs: Mapping[str, Values], dataset: str
+) -> dict[str, tuple[Values, Values]]:
+    """Organs that a network and a data set both label: name to (network's values, data set's values).
+
+    Args:
+        ours: values of each organ in the predictions.
+        theirs: values of each organ in the files of the data set; upper and lower case are the same.
+        dataset: name of the data set.
 
     Raises:
         InputError: if there is none.
     """
-    values: dict[str, tuple[int, ...]] = {}
-    for value, name in theirs.items():
-        if value != 0:
-            values[name.casefold()] = (*values.get(name.casefold(), ()), value)
-    shared: dict[str, tuple[int, int | tuple[int, ...]]] = {}
-    for value, name in ours.items():
-        found = values.get(name.casefold(), ())
-        if value != 0 and found:
-            shared[name] = (value, found[0] if len(found) == 1 else found)
+    known = {name.casefold(): values for name, values in theirs.items()}
+    shared = {name: (values, known[name.casefold()]) for name, values in ours.items() if name.casefold() in known}
     if not shared:
-        problem = f"labels {', '.join(values)}, the network {', '.join(n for v, n in ours.items() if v != 0)}"
+        problem = f"labels {', '.join(known)}, the network {', '.join(ours)}"
         raise InputError(dataset, problem, "evaluate on a data set that labels one of the network's organs by its name")
     return shared
 
 
-def _names_in_files(
-    cohort: Cohort, datasets: Sequence[str], label_groups: Mapping[str, Sequence[str]] | None
-) -> dict[str, dict[int, str]]:
-    """Name of each value in the label files of each data set; that of its group, if there are groups."""
-    if label_groups is None:
-        return {name: cohort.label_names(name) for name in datasets}
-    names, values = group_names(label_groups), group_labels(cohort, label_groups)
-    return {name: {value: names[group] for value, group in values[name].items()} for name in datasets}
+def _values_in_files(
+    manifest: Manifest,
+    grouped: Mapping[str, Mapping[int, int]] | None,
+    label_groups: Mapping[str, Sequence[str]] | None,
+) -> dict[str, Values]:
+    """Values of each organ in the label files of a data set; of its group, if there are groups."""
+    names: Mapping[int, str] = manifest.label_names
+    if grouped is not None and label_groups is not None:
+        of_group = group_names(label_groups)
+        names = {value: of_group[group] for value, group in grouped[manifest.name].items()}
+    every = sum(manifest.label_names)
+    found: dict[str, tuple[int, ...]] = {}
+    for value, name in names.items():
+        if value == 0:
+            continue
+        # where masks overlap, a voxel of the organ has its bit and any others
+        own = (
+            [one for one in range(1, every + 1) if one & value and not one & ~every]
+            if manifest.overlapping
+            else [value]
+        )
+        found[name.casefold()] = tuple(dict.fromkeys((*found.get(name.casefold(), ()), *own)))
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
 
 
 def _volume(data: NDArray[Any]) -> NDArray[Any]:

@@ -133,7 +133,10 @@ class LesionReport(CaseReport):
             predicted = prediction_on_grid(prediction, reference, channel=self.channel)
             for organ, (ours, theirs) in self.organs[case.dataset].items():
                 score = score_lesions(
-                    predicted == ours, has_value(reference.data, theirs), reference.spacing, neighbours=self.neighbours
+                    has_value(predicted, ours),
+                    has_value(reference.data, theirs),
+                    reference.spacing,
+                    neighbours=self.neighbours,
                 )
                 own.append(RaterScore(case.dataset, case.id, case.group, organ, rater, score))
             if rater == 1:

@@ -1,6 +1,15 @@
 """How the columns of ``scores.csv`` are called in tables."""
 
-__all__ = ["LESION_METRICS", "LOWER_IS_BETTER", "METRIC_NAMES", "ORGAN_METRICS", "ORGAN_TABLE", "PAIR_METRICS"]
+__all__ = [
+    "LESION_METRICS",
+    "LOWER_IS_BETTER",
+    "METRIC_NAMES",
+    "NEITHER_IS_BETTER",
+    "ORGAN_METRICS",
+    "ORGAN_TABLE",
+    "PAIR_METRICS",
+    "SLICE_METRICS",
+]
 
 ORGAN_METRICS: dict[str, str] = {
     "dice": "Dice",
@@ -33,10 +42,30 @@ PAIR_METRICS: dict[str, str] = {
 }
 """Columns that `mtmed.metrics.PairReport` writes."""
 
-METRIC_NAMES: dict[str, str] = ORGAN_METRICS | LESION_METRICS | PAIR_METRICS
+SLICE_METRICS: dict[str, str] = {
+    "slice_dice": "slice Dice",
+    "dice": "Dice",
+    "hausdorff": "normalised Hausdorff distance",
+    "competition_dice": "competition Dice",
+    "competition_score": "competition score",
+    "false_positive_to_false_negative": "false positives to false negatives",
+}
+"""Fields of `mtmed.metrics.SliceScore` that stand in the table, in its order; the counts are in the files."""
+
+METRIC_NAMES: dict[str, str] = ORGAN_METRICS | LESION_METRICS | PAIR_METRICS | SLICE_METRICS
 """All of them."""
 
 LOWER_IS_BETTER = frozenset(
-    {"hd95", "boundary_difference", "lesion_wise_false_positive_rate", "false_positive_ml", "volume_difference"}
+    {
+        "hd95",
+        "boundary_difference",
+        "lesion_wise_false_positive_rate",
+        "false_positive_ml",
+        "volume_difference",
+        "hausdorff",
+    }
 )
-"""Errors; of all other metrics more is better."""
+"""Errors; of all other metrics more is better, but for those in `NEITHER_IS_BETTER`."""
+
+NEITHER_IS_BETTER = frozenset({"false_positive_to_false_negative"})
+"""Balances, of which neither more nor less is better."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mtmed.files import atomic_file
 
-__all__ = ["overlay_figure", "save_overlay"]
+__all__ = ["label_colours", "overlay_figure", "save_overlay", "tinted"]
 
 # plane: name, axis that is cut, (horizontal, vertical) axis, letters at (left, right, bottom, top); arrays are RAS
 _PLANES = (
@@ -35,7 +35,7 @@ def overlay_figure(
     title: str = "",
     window: tuple[float, float] | None = None,
 ) -> Figure:
-    """Draw image, label and prediction side by side, one row per plane.
+    """Draw image, label and prediction side by side, one row per plane; of a single slice that plane alone.
 
     Each plane is the one with most foreground of the label (of the prediction, if the label has none). Voxels are
     drawn in millimetres, so that anisotropic volumes look right. Radiological convention: the patient's right
@@ -61,8 +61,9 @@ def overlay_figure(
     cuts = [_largest_cut(foreground, axis) for axis in range(3)]
     low, high = window or (float(value) for value in np.quantile(image, (0.005, 0.995)))
     lengths = [side * step for side, step in zip(image.shape, spacing, strict=True)]
-    heights = [lengths[vertical] for _, _, (_, vertical), _ in _PLANES]
-    widest = max(lengths[horizontal] for _, _, (horizontal, _), _ in _PLANES)
+    planes = [plane for plane in _PLANES if min(image.shape[axis] for axis in plane[2]) > 1] or _PLANES
+    heights = [lengths[vertical] for _, _, (_, vertical), _ in planes]
+    widest = max(lengths[horizontal] for _, _, (horizontal, _), _ in planes)
     inch = _HEIGHT / max(*heights, widest)
     columns = 1 + len(maps)
     lines = 2 + title.count("\n") if title else 1
@@ -70,9 +71,9 @@ def overlay_figure(
     figure = Figure(figsize=(width, height), dpi=110, facecolor="black")
     FigureCanvasAgg(figure)
     grid = {"height_ratios": heights, "hspace": 0.06, "wspace": 0.04}
-    axes = figure.subplots(3, columns, squeeze=False, gridspec_kw=grid)
-    colours = _colours(label_names)
-    for row, (plane, cut, (horizontal, vertical), letters) in enumerate(_PLANES):
+    axes = figure.subplots(len(planes), columns, squeeze=False, gridspec_kw=grid)
+    colours = label_colours(label_names)
+    for row, (plane, cut, (horizontal, vertical), letters) in enumerate(planes):
         place: list[Any] = [slice(None)] * 3
         place[cut] = cuts[cut]
         grey = np.clip((_turned(image[tuple(place)]) - low) / max(high - low, 1e-12), 0, 1)
@@ -81,7 +82,7 @@ def overlay_figure(
             panel = axes[row][column]
             picture = np.repeat(np.nan_to_num(grey)[..., None], 3, axis=-1)
             if labels is not None:
-                picture = _tinted(picture, _turned(labels[tuple(place)]), colours)
+                picture = tinted(picture, _turned(labels[tuple(place)]), colours)
             panel.imshow(picture, origin="lower", extent=extent, aspect="equal", interpolation="nearest")
             panel.set_axis_off()
             _letter_edges(panel, letters)
@@ -124,7 +125,8 @@ def _turned(plane: NDArray[Any]) -> NDArray[Any]:
     return plane.T[:, ::-1]
 
 
-def _colours(label_names: Mapping[int | str, str]) -> dict[int, tuple[float, float, float]]:
+def label_colours(label_names: Mapping[int | str, str]) -> dict[int, tuple[float, float, float]]:
+    """Red, green and blue in [0, 1] of each label value but 0, in the order of the values."""
     values = sorted(int(value) for value in label_names if int(value) != 0)
     palette = matplotlib.colormaps["tab10" if len(values) <= 10 else "tab20"](range(10 if len(values) <= 10 else 20))
     # red first: the palette's blue is hard to see on dark grey
@@ -132,9 +134,16 @@ def _colours(label_names: Mapping[int | str, str]) -> dict[int, tuple[float, flo
     return {value: to_rgb(palette[order[index % len(order)]]) for index, value in enumerate(values)}
 
 
-def _tinted(
+def tinted(
     picture: NDArray[Any], labels: NDArray[Any], colours: Mapping[int, tuple[float, float, float]]
 ) -> NDArray[Any]:
+    """Lay the colours of labels over a picture, and draw their inner edges in full colour.
+
+    Args:
+        picture: H W 3 in [0, 1].
+        labels: label values H W.
+        colours: of each label value, see `label_colours`; others are left as they are.
+    """
     picture = picture.copy()
     for value, colour in colours.items():
         mask = labels == value

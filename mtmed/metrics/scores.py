@@ -127,7 +127,7 @@ def score_case(
     prediction: NDArray[Any],
     reference: NDArray[Any],
     spacing: Sequence[float],
-    organs: Mapping[str, tuple[int, int | Sequence[int]]],
+    organs: Mapping[str, tuple[int | Sequence[int], int | Sequence[int]]],
     *,
     dataset: str = "",
     case: str = "",
@@ -141,7 +141,7 @@ def score_case(
         prediction: label map H W [D] in the network's label values.
         reference: label map of the same shape in the data set's label values.
         spacing: voxel spacing, mm.
-        organs: name to (label value in the prediction, label value or values in the reference).
+        organs: name to (label value or values in the prediction, label value or values in the reference).
         dataset: data set of the case.
         case: id of the case.
         group: patient.
@@ -154,7 +154,7 @@ def score_case(
     millilitres = math.prod(spacing) / 1000.0
     scores = []
     for organ, (ours, theirs) in organs.items():
-        in_prediction, in_reference = prediction == ours, has_value(reference, theirs)
+        in_prediction, in_reference = has_value(prediction, ours), has_value(reference, theirs)
         dice, hd95, surface_dice = score_masks(in_prediction, in_reference, spacing, tolerance=tolerance, empty=empty)
         sizes = int(np.count_nonzero(in_reference)), int(np.count_nonzero(in_prediction))
         scores.append(

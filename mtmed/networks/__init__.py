@@ -1,9 +1,13 @@
 """Encoder-decoders, projectors and their weights files; no losses, no images."""
 
+from mtmed.networks.big_unet import BigUNet
 from mtmed.networks.definition import build_network, network_definition
 from mtmed.networks.dense_unet import DenseUNet
+from mtmed.networks.film import FiLM
 from mtmed.networks.foreground_prior import with_foreground_prior
 from mtmed.networks.plain_decoder import PlainDecoder
+from mtmed.networks.segmentation_models import SegmentationModel
+from mtmed.networks.small_unet import SmallUNet
 from mtmed.networks.unet import UNet
 from mtmed.networks.unetr import UNETR
 from mtmed.networks.weights import (
@@ -21,8 +25,12 @@ from mtmed.networks.weights import (
 
 __all__ = [
     "UNETR",
+    "BigUNet",
     "DenseUNet",
+    "FiLM",
     "PlainDecoder",
+    "SegmentationModel",
+    "SmallUNet",
     "TransferReport",
     "UNet",
     "atomic_save",

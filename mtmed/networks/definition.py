@@ -36,13 +36,16 @@ def _plain_copy(value: Any) -> Any:
 def build_network(definition: Mapping[str, Any], *, source: str = "network_def") -> nn.Module:
     """Build a network from its literal definition and let it remember it.
 
+    Arguments that a class lists in ``start_arguments`` say which weights it starts from. They are not remembered, since
+    a network that is built again gets the weights it has learned.
+
     Args:
         definition: ``{"_target_": "mtmed.networks.UNETR", argument: plain value, ...}``.
         source: file or key the definition comes from, for messages.
 
     Raises:
         InputError: if the class is not a network of mtmed or MONAI, an argument is not a plain value, or the class does
-            not accept the arguments.
+            not accept the arguments; as the class has it where it says what a user can mend.
     """
     arguments = {key: value for key, value in definition.items() if not (key.startswith("_") and key.endswith("_"))}
     target = definition.get("_target_", "")
@@ -55,10 +58,14 @@ def build_network(definition: Mapping[str, Any], *, source: str = "network_def")
             raise InputError(source, f"{key} is {value!r}", "give plain numbers, strings, lists or null")
     try:
         network = network_class(**arguments)
+    except InputError:
+        raise
     except (TypeError, ValueError) as error:
         raise InputError(source, str(error).rstrip("."), f"correct the arguments of {target}") from error
     # past nn.Module's attribute machinery, so that scripting and state_dict do not see it
-    object.__setattr__(network, "definition", {"_target_": target, **_plain_copy(arguments)})
+    start = getattr(network_class, "start_arguments", ())
+    remembered = {key: value for key, value in arguments.items() if key not in start}
+    object.__setattr__(network, "definition", {"_target_": target, **_plain_copy(remembered)})
     return network
 
 

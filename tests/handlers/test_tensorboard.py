@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mtmed.errors import InputError
 from mtmed.handlers import TensorBoardLog
-from mtmed.handlers.tensorboard import middle_slice
+from mtmed.handlers.slice_pictures import middle_slice
 from mtmed.metrics.overlay import overlay_figure
 
 

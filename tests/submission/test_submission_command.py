@@ -12,7 +12,7 @@ from mtmed.submission import command
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str], dict[str, str | None]]]:
     """What the writers were called with; they take one case and write nothing."""
     made: list[tuple[str, list[str], dict[str, str | None]]] = []
-    for name in ("write_isbi_submission", "write_kits_submission"):
+    for name in ("write_isbi_submission", "write_kits_submission", "write_uw_madison_submission"):
 
         def write(predictions: list[str], *, name: str = name, **options: str | None) -> dict[str, Path]:
             made.append((name, predictions, options))
@@ -49,11 +49,24 @@ def test_kits_is_packed_without_a_method(calls: list, capsys: pytest.CaptureFixt
     ]
 
 
+def test_uw_madison_is_a_table_of_the_slices_of_a_folder(calls: list, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["submission", "a", "--challenge", "uw_madison", "--images", "test"]) == 0
+    out = capsys.readouterr().out
+    assert "written: submission.csv (1 scans" in out
+    assert "kaggle.com/competitions/uw-madison" in out
+    assert calls == [("write_uw_madison_submission", ["a"], {"output": "submission.csv", "images": "test"})]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "--method: is not given; name the method, or add --challenge kits19"),
         (["--method", "unet", "--images", "x"], "--images: is not an option of isbi2015; leave it out, or add --chal"),
+        (["--challenge", "uw_madison"], "--images: is not given; pass the folder of the scans"),
+        (
+            ["--challenge", "uw_madison", "--method", "unet"],
+            "--method: is not an option of uw_madison; leave it out, or",
+        ),
         (["--challenge", "kits19", "--method", "unet"], "--method: is not an option of kits19; leave it out, or add"),
     ],
 )

@@ -1,0 +1,114 @@
+"""Validation Dice per organ and its mean, over the slices of whole volumes and several processes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+from ignite.metrics import Metric
+from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
+from monai.handlers import from_engine
+from monai.utils import convert_to_tensor
+
+from mtmed.metrics.scores import EmptyPolicy
+from mtmed.organ_masks import organ_values, unpack_masks
+
+__all__ = ["MeanSliceDice"]
+
+
+class MeanSliceDice(Metric):
+    r"""Mean over organs of the mean Dice over slices, for masks that may overlap; usable as MONAI's ``key_val_metric``.
+
+    With slices s of all volumes and organs c
+
+    .. math:: \frac{1}{|C|} \sum_c \frac{1}{|S_c|} \sum_{s \in S_c} \frac{2 |P_{sc} \cap R_{sc}|}{|P_{sc}| + |R_{sc}|}.
+
+    Which slices :math:`S_c` are counted says `empty`, as in `mtmed.metrics.slice_dice`. ``engine.state.metrics`` gets
+    the mean under the metric's name, and ``name/organ`` for each organ that has a value.
+
+    Args:
+        organs: their names, in the order of channels and bits.
+        empty: what a slice counts whose reference is empty: ``"nan"`` leaves it out, whatever is predicted; ``"zero"``
+            counts it 0; ``"one"`` counts it 1 if nothing is predicted, else 0.
+        output_transform: from the engine's output to (prediction, reference), each a tensor B C [D] H W or a list of
+            C [D] H W, slices first. A prediction has a channel of logits per organ, which are inside above 0, or is one
+            packed map (`mtmed.organ_masks`); references are packed maps.
+        device: where sums are kept.
+
+    Raises:
+        InputError: if no organ is named, one is named twice, or there are more than eight.
+        ValueError: if the rule is unknown.
+    """
+
+    def __init__(
+        self,
+        organs: Sequence[str],
+        *,
+        empty: EmptyPolicy = "nan",
+        output_transform: Callable[..., Any] = from_engine(["pred", "label"]),  # noqa: B008
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.organs = tuple(organ_values(organs))
+        if empty not in ("nan", "zero", "one"):
+            raise ValueError(f"empty is {empty!r}; choose 'nan', 'zero' or 'one'.")
+        self.empty = empty
+        super().__init__(output_transform=output_transform, device=device)
+
+    @reinit__is_reduced  # type: ignore[untyped-decorator]
+    def reset(self) -> None:
+        """Forget all slices."""
+        self._sums = torch.zeros(len(self.organs), dtype=torch.float64, device=self._device)
+        self._counts = torch.zeros(len(self.organs), dtype=torch.float64, device=self._device)
+
+    @reinit__is_reduced  # type: ignore[untyped-decorator]
+    def update(self, output: Sequence[Any]) -> None:
+        """Add the volumes of one batch.
+
+        Raises:
+            ValueError: if a prediction has neither one channel nor one per organ, or another shape than its reference.
+        """
+        predictions, references = output
+        for prediction, reference in zip(predictions, references, strict=True):
+            ours = self._masks(convert_to_tensor(prediction, track_meta=False))
+            theirs = unpack_masks(convert_to_tensor(reference, track_meta=False), len(self.organs)).bool()
+            if ours.shape != theirs.shape:
+                found = f"{tuple(ours.shape)} and {tuple(theirs.shape)}"
+                raise ValueError(f"Masks of prediction and reference have the shapes {found}; bring them to one grid.")
+            both, in_ours, in_theirs = (mask.sum((-2, -1)).double() for mask in (ours & theirs, ours, theirs))
+            size = in_ours + in_theirs
+            dice = torch.where(size > 0, 2 * both / size.clamp(min=1), float(self.empty == "one"))
+            counted = in_theirs > 0 if self.empty == "nan" else torch.ones_like(in_theirs, dtype=torch.bool)
+            self._sums += (dice * counted).reshape(len(self.organs), -1).sum(1).to(self._sums)
+            self._counts += counted.reshape(len(self.organs), -1).sum(1).to(self._counts)
+
+    def per_organ(self) -> dict[str, float]:
+        """Mean Dice of each organ that has a value."""
+        _, sums, counts = self._reduced()
+        return {
+            name: float(total / count)
+            for name, total, count in zip(self.organs, sums, counts, strict=True)
+            if count > 0
+        }
+
+    def compute(self) -> float:
+        """Mean over the organs that have a value, NaN if none has."""
+        values = list(self.per_organ().values())
+        return sum(values) / len(values) if values else float("nan")
+
+    @sync_all_reduce("_sums", "_counts")  # type: ignore[untyped-decorator]
+    def _reduced(self) -> tuple[None, torch.Tensor, torch.Tensor]:
+        return None, self._sums, self._counts
+
+    def completed(self, engine: Engine, name: str) -> None:
+        """Put the mean and the values per organ into the engine's metrics."""
+        super().completed(engine, name)
+        for organ, value in self.per_organ().items():
+            engine.state.metrics[f"{name}/{organ}"] = value
+
+    def _masks(self, prediction: torch.Tensor) -> torch.Tensor:
+        if len(prediction) == len(self.organs):
+            return prediction > 0  # of a single organ, logits and packed map alike
+        if len(prediction) != 1:
+            found = f"{len(prediction)} channels for {len(self.organs)} organs"
+            raise ValueError(f"A prediction has {found}; give logits with one each, or one packed map.")
+        return unpack_masks(prediction, len(self.organs)).bool()

@@ -1,0 +1,117 @@
+"""Scores of slices as means: over all slices together, as papers and competition count, and over scans."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtmed.metrics.names import SLICE_METRICS
+from mtmed.metrics.pooled import PatientSums, patient_numbers, patient_sums, pooled_value
+from mtmed.metrics.slice_scores import SLICE_RULES, OrganSlice, SliceScore
+from mtmed.metrics.tables import INTERVAL, aligned_table, metric_means, shown_mean
+from mtmed.metrics.uw_madison import competition_score
+
+__all__ = ["POOLED", "slice_table", "summarise_slices"]
+
+POOLED: dict[str, str] = {
+    "slice_dice": "mean over the slices of all scans together; 'overall' is the plain mean of the organs",
+    "competition_score": "0.4 mean over all slices + 0.6 (1 - mean over all scans); 'overall' over all organs together,"
+    " as the competition",
+    "false_positive_to_false_negative": "sum of the voxels of all scans, divided by that sum",
+    "interval": "patients are drawn as a whole, with all of their scans",
+}
+"""How the pooled values are made; 'organs' and 'overall' of the summary are means over scans."""
+
+
+def summarise_slices(
+    scores: Sequence[SliceScore],
+    slices: Sequence[OrganSlice],
+    *,
+    protocol: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Means with 95 % intervals over patients, counts, and how it was measured.
+
+    Args:
+        scores: a row per scan and organ.
+        slices: a row per slice and organ of the same scans.
+        protocol: what else must be known to repeat the measurement (part, checkpoint hash, empty policy ...).
+        seed: seed of the bootstrap.
+
+    Returns:
+        ``organs`` and ``overall``: mean over scans of each of `SLICE_METRICS`. ``pooled``: both again, over slices, see
+        `POOLED`. ``cases``, ``patients``, ``slices`` and ``protocol``.
+    """
+    organs = list(dict.fromkeys(one.organ for one in scores))
+    of_organ = {organ: [one for one in scores if one.organ == organ] for organ in organs}
+    return {
+        "organs": {organ: _over_scans(own, seed) for organ, own in of_organ.items()},
+        "overall": _over_scans(scores, seed),
+        "pooled": {
+            "organs": {
+                organ: _pooled(own, [one for one in slices if one.organ == organ], seed)
+                for organ, own in of_organ.items()
+            },
+            "overall": _pooled(scores, slices, seed),
+        },
+        "cases": len({(one.dataset, one.case) for one in scores}),
+        "patients": len({(one.dataset, one.group) for one in scores}),
+        "slices": len({(one.dataset, one.case, one.slice) for one in slices}),
+        "protocol": {"interval": INTERVAL, "scores": SLICE_RULES, "pooled": POOLED, **(protocol or {})},
+    }
+
+
+def slice_table(summary: Mapping[str, Any]) -> str:
+    """The summary as a table in plain text: pooled values, and 3D Dice and Hausdorff distance over scans."""
+    pooled = ("slice_dice", "competition_score", "false_positive_to_false_negative")
+    over_scans = ("dice", "hausdorff")
+    header = ["organ", *(SLICE_METRICS[metric] for metric in (*pooled, *over_scans)), "slices", "scans", "empty"]
+    lines = [header]
+    rows = [(organ, means, summary["pooled"]["organs"][organ]) for organ, means in summary["organs"].items()]
+    if len(rows) > 1:
+        rows.append(("all", summary["overall"], summary["pooled"]["overall"]))
+    for organ, means, together in rows:
+        cells = [shown_mean(together[metric]) for metric in pooled] + [shown_mean(means[one]) for one in over_scans]
+        lines.append([organ, *cells, str(together["slice_dice"]["n"]), str(means["n"]), str(means["n_empty"])])
+    return aligned_table(lines)
+
+
+def _over_scans(scores: Sequence[SliceScore], seed: int) -> dict[str, Any]:
+    found = metric_means([asdict(one) for one in scores], SLICE_METRICS, seed=seed)
+    found["n"] = len(scores)
+    found["n_empty"] = sum(one.empty for one in scores)
+    for name in ("slices", "empty_slices", "false_positive_slices", "missed_slices"):
+        found[name] = sum(getattr(one, name) for one in scores)
+    return found
+
+
+def _pooled(scores: Sequence[SliceScore], slices: Sequence[OrganSlice], seed: int) -> dict[str, Any]:
+    """Values over all slices and scans of one organ, or of all."""
+    patients = patient_numbers(scores)
+    by_organ = [[one for one in slices if one.organ == organ] for organ in dict.fromkeys(one.organ for one in slices)]
+    dice = [patient_sums(own, [one.dice for one in own], patients) for own in by_organ]
+    dice = [one for one in dice if one.counts.any()]
+    ranked = patient_sums(slices, [one.competition_dice for one in slices], patients)
+    apart = patient_sums(scores, [one.hausdorff for one in scores], patients)
+    false_positives = patient_sums(scores, [one.false_positive_voxels for one in scores], patients).totals
+    false_negatives = patient_sums(scores, [one.false_negative_voxels for one in scores], patients).totals
+    wrong = PatientSums(false_positives, false_negatives)
+
+    def mean_of_organs(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.mean([one.ratio(drawn) for one in dice], axis=0))
+
+    def score(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        return competition_score(ranked.ratio(drawn), apart.ratio(drawn))
+
+    nothing = {"mean": None, "low": None, "high": None, "n_patients": 0}
+    slice_dice = pooled_value(mean_of_organs, dice, seed=seed) if dice else nothing
+    return {
+        "slice_dice": {**slice_dice, "n": int(sum(one.counts.sum() for one in dice))},
+        "competition_dice": {**pooled_value(ranked.ratio, [ranked], seed=seed), "n": int(ranked.counts.sum())},
+        "competition_score": pooled_value(score, [ranked, apart], seed=seed),
+        "false_positive_to_false_negative": pooled_value(wrong.ratio, [wrong], seed=seed),
+        "false_positive_voxels": int(false_positives.sum()),
+        "false_negative_voxels": int(false_negatives.sum()),
+    }
