@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from mtmed.errors import InputError
 
-__all__ = ["MOST_ORGANS", "organ_values", "pack_masks", "packed_names", "unpack_masks"]
+__all__ = ["JOINT", "MOST_ORGANS", "organ_values", "pack_masks", "packed_names", "unpack_masks"]
 
 MOST_ORGANS = 8
 """As many as a byte has bits."""
+
+JOINT = " + "
+"""Stands between the organs in the name of a value that several have."""
 
 _Voxels = TypeVar("_Voxels", torch.Tensor, NDArray[np.generic])
 
@@ -37,11 +40,14 @@ def pack_masks(masks: _Voxels, *, axis: int = 0) -> _Voxels:
     count = masks.shape[axis]
     if count > MOST_ORGANS:
         raise ValueError(f"there are {count} masks, allowed are at most {MOST_ORGANS}; leave some out.")
+    if isinstance(masks, torch.Tensor):
+        # organ by organ: a sum over the organs takes seven times as long on turned volumes
+        packed_bits = torch.zeros_like(masks.narrow(axis, 0, 1), dtype=torch.uint8)
+        for k in range(count):
+            packed_bits |= (masks.narrow(axis, k, 1) != 0).to(torch.uint8) << k
+        return packed_bits
     shape = [1] * masks.ndim
     shape[axis] = count
-    if isinstance(masks, torch.Tensor):
-        bits = torch.tensor([1 << k for k in range(count)], dtype=torch.uint8, device=masks.device).view(shape)
-        return ((masks != 0).to(torch.uint8) * bits).sum(axis, keepdim=True).to(torch.uint8)
     weights = np.array([1 << k for k in range(count)], np.uint8).reshape(shape)
     packed: NDArray[np.generic] = ((masks != 0) * weights).sum(axis, keepdims=True).astype(np.uint8)
     return packed
@@ -64,7 +70,7 @@ def unpack_masks(packed: _Voxels, organs: int, *, axis: int = 0) -> _Voxels:
     shape[axis] = organs
     if isinstance(packed, torch.Tensor):
         places = torch.arange(organs, dtype=torch.uint8, device=packed.device).view(shape)
-        return (packed.to(torch.uint8) >> places) & 1
+        return (packed.to(torch.uint8) >> places).bitwise_and_(1)
     masks: NDArray[np.generic] = (packed.astype(np.uint8) >> np.arange(organs, dtype=np.uint8).reshape(shape)) & 1
     return masks
 
@@ -89,7 +95,7 @@ def packed_names(organs: Sequence[str]) -> dict[int, str]:
     _check(organs)
     names = {0: "background"}
     for value in range(1, 1 << len(organs)):
-        names[value] = " + ".join(name for k, name in enumerate(organs) if value >> k & 1)
+        names[value] = JOINT.join(name for k, name in enumerate(organs) if value >> k & 1)
     return names
 
 

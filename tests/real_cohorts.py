@@ -1,32 +1,46 @@
 """Cohort folders made of the real scans beside the project, for tests and for trying the bundles by hand.
 
 Run ``python tests/real_cohorts.py SCANS OUT`` to write ``OUT/pretraining`` (two CT data sets that label different
-things), ``OUT/abdomen`` (one CT with four organs) and ``OUT/left_atrium`` (five MR patients). A handful of cases: they
-show that the path from scan to result works on real data, nothing more.
+things), ``OUT/abdomen`` (one CT with four organs), ``OUT/left_atrium`` (five MR patients), ``OUT/acdc`` (ten hearts in
+two phases) and ``OUT/gi_tract_uwm_2d`` (25 slices of eight abdomens). A handful of cases: they show that the path from
+scan to result works on real data, nothing more.
 """
 
 import json
+import re
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 
-__all__ = ["abdomen", "left_atrium", "lung", "pretraining"]
+__all__ = ["abdomen", "acdc", "gi_tract_uwm_2d", "left_atrium", "lung", "pretraining"]
 
 # value in the source's 61 structures -> value and name here
 _ORGANS = {5: (1, "liver"), 1: (2, "spleen"), 2: (3, "right kidney"), 3: (4, "left kidney")}
 _ATRIUM_SPACING = 0.625  # mm; the challenge's, since the files store none
+_HEART_SPACING = (1.5, 1.5, 10.0)  # mm; usual of the challenge, since the files store none
+_SLICE_NAME = re.compile(r"(case(?P<case>\d+)_day(?P<day>\d+))_slice_(?P<slice>\d+)\.png")
 
 
-def _manifest(folder: Path, modality: str, labels: list[str], cases: list[str]) -> Path:
+def _manifest(
+    folder: Path,
+    modality: str,
+    labels: Sequence[str] | Mapping[int, str],
+    cases: Sequence[str],
+    **more: Mapping[str, Any],
+) -> Path:
+    names = labels if isinstance(labels, Mapping) else dict(enumerate(labels, start=1))
     content = {
         "name": folder.name,
         "modality": {"0": modality},
-        "labels": {str(value): name for value, name in enumerate(["background", *labels])},
+        "labels": {str(value): name for value, name in {0: "background", **names}.items()},
         "training": [
-            {"image": f"images/{case}.nii.gz", "label": f"labels/{case}.nii.gz", "patient": case} for case in cases
+            {"image": f"images/{case}.nii.gz", "label": f"labels/{case}.nii.gz", "patient": case, **more.get(case, {})}
+            for case in cases
         ],
         "test": [],
     }
@@ -85,7 +99,55 @@ def left_atrium(scans: Path, folder: Path) -> Path:
     return _manifest(folder, "MR", ["left atrium"], cases)
 
 
+def acdc(scans: Path, folder: Path) -> Path:
+    """Cine MR of ten hearts at end-diastole and end-systole, 6 to 17 slices each, grey values 0 to 1.
+
+    The files say neither spacing nor place. Written is 1.5 x 1.5 x 10 mm, usual of the challenge but no measurement, and
+    the slices in the files' order as if they went from feet to head (they go from the base to the apex). The frame is
+    the visit.
+    """
+    import h5py
+
+    _folders(folder)
+    rows = {}
+    for path in sorted((scans / "acdc_h5").glob("*.h5")):
+        with h5py.File(path) as file:
+            for key, kind in (("image", np.float32), ("label", np.uint8)):
+                volume = np.asarray(file[key], kind).transpose(2, 1, 0)
+                # columns grow to the patient's left and rows to the back, as in a picture of the slice
+                affine = np.diag([-_HEART_SPACING[0], -_HEART_SPACING[1], _HEART_SPACING[2], 1.0])
+                nibabel.save(nibabel.Nifti1Image(volume, affine), folder / f"{key}s" / f"{path.stem}.nii.gz")
+        patient, frame = path.stem.split("_")
+        rows[path.stem] = {"patient": patient, "visit": frame}
+    return _manifest(folder, "MR", ["right ventricle", "myocardium", "left ventricle"], list(rows), **rows)
+
+
+def gi_tract_uwm_2d(scans: Path, folder: Path) -> Path:
+    """25 single slices of abdominal MR of eight patients, 512 x 512, with colours for the organs.
+
+    Red is the stomach, green the large bowel, both the small bowel. A few pixels are magenta, which the source does not
+    explain: read here as both large and small bowel. The pixel size is unknown.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(scans / "gi_tract_uwm_2d", folder, dirs_exist_ok=True)
+    rows: dict[str, dict[str, Any]] = {}
+    for path in sorted((folder / "images").glob("*.png")):
+        found = _SLICE_NAME.fullmatch(path.name)
+        assert found is not None, path
+        case, day, number = (int(found[name]) for name in ("case", "day", "slice"))
+        rows[path.stem] = {
+            "image": f"images/{path.name}",
+            "label": f"masks/{path.name}",
+            "patient": f"case{case}",
+            "visit": f"day{day}",
+            "slice": number,
+            "metadata": {"case_number": case, "day_number": day, "slice_number": number},
+        }
+    labels = {1: "stomach", 2: "large_bowel", 3: "small_bowel", 5: "large_bowel + small_bowel"}
+    return _manifest(folder, "MR", labels, list(rows), **rows)
+
+
 if __name__ == "__main__":
     scans, out = Path(sys.argv[1]), Path(sys.argv[2])
-    for make in (pretraining, abdomen, left_atrium):
+    for make in (pretraining, abdomen, left_atrium, acdc, gi_tract_uwm_2d):
         print(make(scans, out / make.__name__))

@@ -3,6 +3,7 @@
 from mtmed.bundle import messages
 from mtmed.bundle.active import active_parser, command_line, literal
 from mtmed.bundle.carried_setting import require_carried
+from mtmed.bundle.channel_check import require_channels
 from mtmed.bundle.choice import require_choice
 from mtmed.bundle.combination import refuse_combination
 from mtmed.bundle.data_check import check_data
@@ -32,6 +33,7 @@ __all__ = [
     "refuse_seen_patients",
     "report_sides",
     "require_carried",
+    "require_channels",
     "require_choice",
     "require_maps",
     "require_numbers",

@@ -30,7 +30,9 @@ def _asked_for(identifier: str) -> set[str]:
     return names
 
 
-def network(identifier: str = "network_def", *, pretrained: str | None = None) -> nn.Module:
+def network(
+    identifier: str = "network_def", *, pretrained: str | None = None, start: Mapping[str, Any] | None = None
+) -> nn.Module:
     """Build the network of a run.
 
     Without ``pretrained`` it is the config's definition. With it the definition is the one in the file, so that scales
@@ -39,6 +41,8 @@ def network(identifier: str = "network_def", *, pretrained: str | None = None) -
     Args:
         identifier: id of the definition in the running config.
         pretrained: weights file of a pre-training run, or None to train from scratch.
+        start: arguments beside the definition that say which weights a new network starts from (its class's
+            ``start_arguments``); those that are None are left out.
 
     Raises:
         InputError: if the file's network is not the one that the command line or an overlay asks for, takes another
@@ -47,7 +51,8 @@ def network(identifier: str = "network_def", *, pretrained: str | None = None) -
     definition = literal(identifier)
     if pretrained is None:
         logger.info("Network: %s from scratch", definition["_target_"])
-        return build_network(definition, source=identifier)
+        chosen = {key: value for key, value in (start or {}).items() if value is not None}
+        return build_network({**definition, **chosen}, source=identifier)
     carried: Mapping[str, Any] = load_weights(pretrained)["network_def"]
     binding = {"in_channels", "img_size"} | _asked_for(identifier) - {"out_channels"}
     for key in sorted(binding & set(definition)):

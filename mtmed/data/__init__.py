@@ -14,6 +14,7 @@ from mtmed.data.parts import Parts, split_parts
 from mtmed.data.region import SIDES, Region
 from mtmed.data.side_pair import SidePair, sided_volumes
 from mtmed.data.side_regions import SideRegions
+from mtmed.data.slice_count import slices_of_cases
 from mtmed.data.slice_draws import AdjacentSlices, EverySlice, check_pairs, count_slices
 from mtmed.data.slice_features import FEATURES, feature_statistics, slice_features
 from mtmed.data.splits import Split, check_split_disjoint, make_split
@@ -72,6 +73,7 @@ __all__ = [
     "select_modalities",
     "sided_volumes",
     "slice_features",
+    "slices_of_cases",
     "split_parts",
     "unlabelled_cases",
     "write_manifest",

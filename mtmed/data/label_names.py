@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from mtmed.errors import InputError
-from mtmed.organ_masks import MOST_ORGANS
+from mtmed.organ_masks import JOINT, MOST_ORGANS
 
-__all__ = ["organ_names", "parse_label_names", "parse_overlapping"]
+__all__ = ["organ_names", "organs_of_values", "parse_label_names", "parse_overlapping"]
 
 
 def parse_label_names(labels: object, culprit: object, *, overlapping: bool = False) -> dict[int, str]:
@@ -48,6 +48,34 @@ def parse_overlapping(value: object, culprit: object) -> bool:
     return bool(value)
 
 
-def organ_names(label_names: Mapping[int, str]) -> list[str]:
-    """Names of all values but the background, in order of value."""
-    return [name for value, name in sorted(label_names.items()) if value]
+def organs_of_values(label_names: Mapping[int, str], culprit: object) -> dict[int, tuple[str, ...]]:
+    """Organs that a voxel of each value belongs to; the background is left out.
+
+    A name joined as in `mtmed.organ_masks.packed_names`, ``"liver + tumour"``, says that the voxel belongs to both.
+
+    Args:
+        label_names: name of each value.
+        culprit: data set, for messages.
+
+    Raises:
+        InputError: naming ``culprit`` if a joined name has a part that is no organ of its own, or has one twice.
+    """
+    parts = {value: tuple(name.split(JOINT)) for value, name in sorted(label_names.items()) if value}
+    single = {names[0] for names in parts.values() if len(names) == 1}
+    for value, names in parts.items():
+        odd = [name for name in names if name not in single or names.count(name) > 1]
+        if odd:
+            problem = f"label {value} '{label_names[value]}' joins '{odd[0]}', which is no label of its own"
+            if odd[0] in single:
+                problem = f"label {value} '{label_names[value]}' joins '{odd[0]}' with itself"
+            raise InputError(culprit, problem, f"join the names of organs in 'labels', or write no '{JOINT}' in a name")
+    return parts
+
+
+def organ_names(label_names: Mapping[int, str], culprit: object) -> list[str]:
+    """Names of all values but the background and those that several organs have, in order of value.
+
+    Raises:
+        InputError: see `organs_of_values`.
+    """
+    return [names[0] for names in organs_of_values(label_names, culprit).values() if len(names) == 1]

@@ -105,17 +105,20 @@ class Cohort:
         raise InputError(dataset, "no such data set in the cohort", f"choose one of {', '.join(self.datasets)}")
 
     def organs(self) -> list[str]:
-        """Names of all labels but the background, in the order of their values in the first data set.
+        """Names of all organs, in the order of their values in the first data set.
+
+        That is of all labels but the background and those that stand for several organs, ``"liver + tumour"``.
 
         Raises:
-            InputError: if the data sets do not have the same names, or have none.
+            InputError: if the data sets do not have the same names, or have none, or as
+                `mtmed.data.label_names.organs_of_values`.
         """
         first, *others = self.manifests
-        names = organ_names(first.label_names)
+        names = organ_names(first.label_names, f"data set {first.name}")
         if not names:
             raise InputError(f"data set {first.name}", "names no organ in 'labels'", "name each label value")
         for other in others:
-            apart = sorted(set(names) ^ set(organ_names(other.label_names)))
+            apart = sorted(set(names) ^ set(organ_names(other.label_names, f"data set {other.name}")))
             if apart:
                 problem = f"'{apart[0]}' is a label of only one of {first.name} and {other.name}"
                 raise InputError(f"data set {other.name}", problem, "use data sets with the same organs, named alike")

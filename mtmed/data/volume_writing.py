@@ -65,19 +65,24 @@ def write_volume(
         if distance is not None:
             arrays["distance"] = boundary_distance(label, spacing=voxel_size(affine, distance))
         classes = tuple(int(value) for value in torch.bincount(torch.from_numpy(label).flatten()).nonzero())
-        arrays |= {f"class {value}": _table(label == value) for value in classes}
-        arrays["foreground"] = _table(label > 0)
-    places: dict[str, ArrayPlace] = {}
+        flat = label.reshape(-1)
+        foreground = np.flatnonzero(flat > 0)
+        inside = flat[foreground]
+        for value in classes:
+            places = foreground[inside == value] if value else np.flatnonzero(flat == 0)
+            arrays[f"class {value}"] = _table(places, label.shape)
+        arrays["foreground"] = _table(foreground, label.shape)
+    written: dict[str, ArrayPlace] = {}
     data = folder / DATA_NAME
     with data.open("wb") as stream:
         for name, array in arrays.items():
             stream.write(bytes(-stream.tell() % 64))
-            places[name] = ArrayPlace(array.dtype.str, array.shape, stream.tell())
+            written[name] = ArrayPlace(array.dtype.str, array.shape, stream.tell())
             stream.write(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
         stream.flush()
         os.fsync(stream.fileno())
     record = Record(
-        arrays=places,
+        arrays=written,
         affine=affine.tolist(),
         slope=slopes,
         intercept=intercepts,
@@ -111,10 +116,9 @@ def _scale(low: float, high: float) -> tuple[float, float]:
     return slope, -float(np.float32(slope) * steps)
 
 
-def _table(mask: NDArray[np.bool_]) -> NDArray[np.int16]:
-    places = np.flatnonzero(mask)
+def _table(places: NDArray[np.int64], shape: Sequence[int]) -> NDArray[np.int16]:
     if len(places) > _TABLE_ROWS:
         # a fixed key: the table is part of the entry, not of a run
         generator = np.random.Generator(np.random.Philox(key=len(places)))
         places = places[np.sort(generator.choice(len(places), _TABLE_ROWS, replace=False, shuffle=False))]
-    return np.stack(np.unravel_index(places, mask.shape), axis=-1).astype(np.int16)
+    return np.stack(np.unravel_index(places, tuple(shape)), axis=-1).astype(np.int16)

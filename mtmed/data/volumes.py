@@ -6,7 +6,7 @@ the operating system's file cache, so memory does not grow with the cohort.
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -109,7 +109,8 @@ class Volume:
 
     def crop_maps(self, start: Sequence[int], size: Sequence[int]) -> dict[str, NDArray[Any]]:
         """Read a box of all but the image; see `crop`."""
-        inside, place, make = self._inside(start, size)
+        inside, place, full = self._inside(start, size)
+        make = np.empty if full else np.zeros
         out: dict[str, NDArray[Any]] = {}
         for name in self._record.voxel_arrays:
             values = self._array(name)
@@ -121,20 +122,21 @@ class Volume:
     def crop_image(
         self, start: Sequence[int], size: Sequence[int], *, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """Read a box of the image alone, float32 (C, h, w, d), into an array of zeros if one is given; see `crop`."""
-        inside, place, make = self._inside(start, size)
-        image: NDArray[np.float32] = make((self.channels, *size), np.float32) if out is None else out
+        """Read a box of the image alone, float32 (C, h, w, d), into an array if one is given; see `crop`."""
+        inside, place, full = self._inside(start, size)
+        image: NDArray[np.float32] = np.empty((self.channels, *size), np.float32) if out is None else out
+        if not full:
+            image[:] = 0
         stored = self._array("image")
         for channel, (slope, intercept) in enumerate(zip(self._record.slope, self._record.intercept, strict=True)):
             view = image[(channel, *place)]
-            np.multiply(stored[(channel, *inside)], np.float32(slope), out=view)
+            np.copyto(view, stored[(channel, *inside)])
+            view *= np.float32(slope)
             view += np.float32(intercept)
         return image
 
-    def _inside(
-        self, start: Sequence[int], size: Sequence[int]
-    ) -> tuple[tuple[Any, ...], tuple[Any, ...], Callable[..., NDArray[Any]]]:
-        """Where a box lies in the volume, the same in the box, and how to make the box: zeros where it sticks out."""
+    def _inside(self, start: Sequence[int], size: Sequence[int]) -> tuple[tuple[Any, ...], tuple[Any, ...], bool]:
+        """Where a box lies in the volume, the same in the box, and whether no part of it sticks out."""
         inside, place = [], []
         for first, length, limit in zip(start, size, self.shape, strict=True):
             low, high = min(max(0, first), limit), max(min(limit, first + length), 0)
@@ -142,7 +144,7 @@ class Volume:
             inside.append(slice(low, high))
             place.append(slice(low - first, high - first) if high > low else slice(0, 0))
         full = all(s.stop - s.start == n for s, n in zip(inside, size, strict=True))
-        return tuple(inside), tuple(place), np.empty if full else np.zeros
+        return tuple(inside), tuple(place), full
 
 
 class Volumes(Sequence[Volume]):

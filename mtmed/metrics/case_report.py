@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mtmed.data.case import Case
 from mtmed.data.label_groups import group_labels, group_names
 from mtmed.data.manifest import Cohort, Manifest
+from mtmed.data.organ_labels import values_of_organs
 from mtmed.errors import InputError
 from mtmed.files import require_writable_folder
 from mtmed.metrics.overlay import save_overlay
@@ -74,7 +75,9 @@ class CaseReport(ABC):
         used = {case.dataset for case in cases}
         grouped = None if label_groups is None else group_labels(cohort, label_groups)
         self.organs = {
-            manifest.name: shared_organs(ours, _values_in_files(manifest, grouped, label_groups), manifest.name)
+            manifest.name: shared_organs(
+                ours, _values_in_files(manifest, grouped, label_groups, packed=organ_values is not None), manifest.name
+            )
             for manifest in cohort.manifests
             if manifest.name in used
         }
@@ -214,8 +217,13 @@ def _values_in_files(
     manifest: Manifest,
     grouped: Mapping[str, Mapping[int, int]] | None,
     label_groups: Mapping[str, Sequence[str]] | None,
+    *,
+    packed: bool,
 ) -> dict[str, Values]:
     """Values of each organ in the label files of a data set; of its group, if there are groups."""
+    if packed and grouped is None:
+        # a network of masks that overlap knows no value that several organs share, but the organs themselves
+        return {name: values[0] if len(values) == 1 else values for name, values in values_of_organs(manifest).items()}
     names: Mapping[int, str] = manifest.label_names
     if grouped is not None and label_groups is not None:
         of_group = group_names(label_groups)

@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 class SliceReport(CaseReport):
     """Handler that scores each prediction slice by slice and as a scan against its label file, and reports at the end.
 
-    Predictions are packed maps of masks that may overlap (`mtmed.organ_masks`). They are brought to the grid of the
+    Predictions are packed maps of masks that may overlap (`mtmed.organ_masks`). A label that a data set names
+    ``"liver + tumour"`` counts for both organs. Predictions are brought to the grid of the
     label file (the image's own), so that resampling errors count. Slices are the planes across the axis that runs from
     feet to head. Organs are matched by name: those that both the network and the case's data set label. Writes
     ``scores.csv`` (a row per scan and organ), ``slices.csv`` (a row per slice and organ), ``summary.json`` and, per

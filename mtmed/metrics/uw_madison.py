@@ -23,6 +23,8 @@ _Values = TypeVar("_Values", float, NDArray[np.float64])
 
 __all__ = ["DICE_WEIGHT", "competition_dice", "competition_score", "normalised_hausdorff"]
 
+_BLOCK = 8  # side, voxels
+
 DICE_WEIGHT = 0.4
 """Share of Dice in the competition's score; the rest is the Hausdorff distance's."""
 
@@ -88,5 +90,12 @@ def _farthest(mask: NDArray[np.bool_], other: NDArray[np.bool_], step: NDArray[n
     if not len(outside):
         return 0.0
     # what is nearest to a voxel outside lies on the boundary: from any other voxel one step along an axis is nearer
-    distances, _ = cKDTree(np.argwhere(inner_boundary(other)) * step).query(outside * step)
+    boundary = cKDTree(np.argwhere(inner_boundary(other)) * step)
+    # only blocks of voxels can hold the farthest whose middle is about as far as any: millions need not be looked up
+    grid = tuple(-(-side // _BLOCK) for side in mask.shape)
+    blocks, block_of = np.unique(np.ravel_multi_index(tuple((outside // _BLOCK).T), grid), return_inverse=True)
+    to_middle = (_BLOCK - 1) / 2
+    from_middle, _ = boundary.query((np.stack(np.unravel_index(blocks, grid), axis=1) * _BLOCK + to_middle) * step)
+    radius = float(np.linalg.norm(to_middle * step))
+    distances, _ = boundary.query(outside[(from_middle >= from_middle.max() - 2 * radius)[block_of]] * step)
     return float(distances.max())

@@ -44,8 +44,9 @@ class ScaleSlicesd(MapTransform):
         for key in self.key_iterator(result):
             image = result[key]
             plain = (image.as_tensor() if isinstance(image, MetaTensor) else image).to(torch.float32)
+            plain = plain.contiguous()  # what is turned is slow to search
             axes = (2, 3) if self.per == "slice" else (1, 2, 3)
             low, high = plain.amin(axes, keepdim=True), plain.amax(axes, keepdim=True)
-            scaled = (plain - low) / torch.where(high > low, high - low, 1)
+            scaled = (plain - low).div_(torch.where(high > low, high - low, 1))
             result[key] = MetaTensor(scaled).copy_meta_from(image) if isinstance(image, MetaTensor) else scaled
         return result

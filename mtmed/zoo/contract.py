@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtmed.errors import InputError
+from mtmed.zoo.channels import channel_counts
 from mtmed.zoo.metadata_schema import METADATA_SCHEMA
 
 __all__ = ["check_bundle"]
@@ -161,14 +162,15 @@ def _network_problems(metadata: dict[str, Any], configs: dict[str, dict[str, Any
     if "train.json" in configs and configs["train.json"].get("network_def") != definition:
         yield "configs/train.json: network_def is not that of inference.json"
     data_format = metadata.get("network_data_format")
-    for part, tensor, argument in (("inputs", "image", "in_channels"), ("outputs", "pred", "out_channels")):
+    counts = channel_counts(definition)
+    for part, tensor in (("inputs", "image"), ("outputs", "pred")):
         try:
             described = data_format[part][tensor]["num_channels"]  # type: ignore[index]
         except (KeyError, TypeError):
             yield f"configs/metadata.json: network_data_format::{part}::{tensor}::num_channels is missing"
             continue
-        if definition.get(argument, described) != described:
+        if counts[tensor] not in (None, described):
             yield (
                 f"configs/metadata.json: network_data_format::{part}::{tensor} has {described} channels, "
-                f"the network {definition[argument]}"
+                f"the network {counts[tensor]}"
             )

@@ -6,7 +6,6 @@ the checkpoint and are written as plain values into every file that speaks of th
 
 import argparse
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -14,26 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from mtmed.errors import InputError
+from mtmed.zoo.channels import channel_counts, channel_names
 from mtmed.zoo.contract import check_bundle
+from mtmed.zoo.exported_config import RENAMED, exported_config
 
 __all__ = ["add_arguments", "export_bundle", "run"]
 
 NEEDED = ("inference.json", "metadata.json", "logging.conf", "LICENSE", "docs/README.md")
 # the training that makes model.pt is called either
 TRAINING = ("finetune.json", "train.json")
-RENAMED = {
-    "finetune.json": "train.json",
-    "train.json": "train.json",
-    "inference.json": "inference.json",
-    "evaluate.json": "evaluate.json",
-    "multi_gpu.json": "multi_gpu_train.json",
-}
-# knobs of training whose value belongs to the weights; inference names what it takes from the settings
-SETTING_KEYS = (
-    *("variant", "modalities", "spacing", "window", "patch_size"),
-    *("part", "overlap", "label_groups"),
-    *("brain_mask", "tissue", "tissue_modality", "tissue_table", "merged_lesions"),
-)
 # weights that a bundle uses beside its model.pt, taken over as they are
 BESIDE = ("rough.pt",)
 
@@ -42,10 +30,10 @@ def export_bundle(bundle: str | Path, *, checkpoint: str | Path, output: str | P
     """Write ``output/name`` in the layout of the MONAI Model Zoo.
 
     ``configs/`` gets the metadata, ``train.json`` (or ``finetune.json`` under this name), ``inference.json``,
-    ``evaluate.json``, ``multi_gpu_train.json`` (from ``multi_gpu.json``) and ``logging.conf``; ``models/model.pt`` the
-    network's state alone, which is what `monai.bundle.load` and the zoo's checks read, while its definition and
-    settings stand in the configs; further weights beside the checkpoint (a rough lesion network) go there too.
-    ``docs/`` and ``LICENSE`` are copied, and so is the package mtmed, which the configs import.
+    ``evaluate.json``, ``ensemble.json``, ``multi_gpu_train.json`` (from ``multi_gpu.json``) and ``logging.conf``;
+    ``models/model.pt`` the network's state alone, which is what `monai.bundle.load` and the zoo's checks read, while
+    its definition and settings stand in the configs; further weights beside the checkpoint (a rough lesion network) go
+    there too. ``docs/`` and ``LICENSE`` are copied, and so is the package mtmed, which the configs import.
 
     Args:
         bundle: folder of the bundle, for example ``bundles/mixcl``.
@@ -87,7 +75,8 @@ def export_bundle(bundle: str | Path, *, checkpoint: str | Path, output: str | P
             _write(beside / "configs" / "metadata.json", metadata)
             for file, renamed in RENAMED.items():
                 if (source / file).is_file():
-                    _write(beside / "configs" / renamed, _config(_read(source / file), definition, settings))
+                    config = exported_config(_read(source / file), definition, settings, culprit=str(checkpoint))
+                    _write(beside / "configs" / renamed, config)
             shutil.copy(source / "logging.conf", beside / "configs" / "logging.conf")
             shutil.copy(source / "LICENSE", beside / "LICENSE")
             shutil.copytree(source / "docs", beside / "docs")
@@ -119,54 +108,6 @@ def _write(file: Path, content: Mapping[str, Any]) -> None:
     file.write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _config(config: dict[str, Any], definition: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A config of the source with the checkpoint's network and settings, and the zoo's places of files.
-
-    A config that rebuilds the network from the weights file (key ``loaded``) gets the network as a literal and MONAI's
-    handler that loads its state, as is the custom in the zoo.
-    """
-    fixed: dict[str, Any] = {
-        "bundle_root": ".",
-        "network_def": dict(definition),
-        "checkpoint": "$@bundle_root + '/models/model.pt'",
-        **{key: settings[key] for key in SETTING_KEYS if key in settings},
-    }
-    rebuilds = "loaded" in config
-    if rebuilds:
-        # whose scans the network saw concerns the lab alone
-        fixed["settings"] = {key: value for key, value in settings.items() if key != "trained_on"}
-        fixed |= {key: value for key, value in settings.items() if config.get(key) == f"$@settings['{key}']"}
-        # as an expression: a dictionary with _target_ would be built
-        literal = {"$mtmed.networks.network_definition(@network_def)": f"${dict(definition)!r}"}
-        loader = {"_target_": "CheckpointLoader", "load_path": "@weights", "load_dict": {"model": "@network"}}
-        fixed["handlers"] = [loader, *_moved(_replaced(config.get("handlers", []), literal))]
-        config = _replaced({key: value for key, value in config.items() if key != "loaded"}, literal)
-    return {key: fixed[key] if key in fixed else _moved(value) for key, value in config.items()}
-
-
-def _replaced(value: Any, literal: Mapping[str, str]) -> Any:
-    if isinstance(value, dict):
-        return {key: _replaced(item, literal) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_replaced(item, literal) for item in value]
-    return literal.get(value, value) if isinstance(value, str) else value
-
-
-def _moved(value: Any) -> Any:
-    """The value with the names that config files have after the export."""
-    if isinstance(value, dict):
-        return {key: _moved(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_moved(item) for item in value]
-    if isinstance(value, str):
-        return re.sub(
-            r"(@bundle_root\}?(?: \+ ['\"])?/)(\w+\.json)",
-            lambda found: f"{found[1]}configs/{RENAMED.get(found[2], found[2])}",
-            value,
-        )
-    return value
-
-
 def _metadata(
     metadata: dict[str, Any], definition: Mapping[str, Any], settings: Mapping[str, Any], *, culprit: str
 ) -> dict[str, Any]:
@@ -174,21 +115,17 @@ def _metadata(
     for key in ("label_names", "modalities"):
         if key not in settings:
             raise InputError(culprit, f"has no setting {key!r}", "pass model.pt of a fine-tuning run")
-    labels = [settings["label_names"][value] for value in sorted(settings["label_names"], key=int)]
-    channels = {
-        "image": (definition.get("in_channels"), settings.get("input_channels", settings["modalities"])),
-        "pred": (definition.get("out_channels"), settings.get("output_channels", labels)),
-    }
+    counts, names = channel_counts(definition), channel_names(settings)
+    size = settings.get("patch_size", settings.get("image_size"))
     for part, tensor in (("inputs", "image"), ("outputs", "pred")):
-        count, names = channels[tensor]
-        if count not in (None, len(names)):
-            problem = f"has {count} channels of {tensor} and names for {len(names)}"
+        if counts[tensor] not in (None, len(names[tensor])):
+            problem = f"has {counts[tensor]} channels of {tensor} and names for {len(names[tensor])}"
             raise InputError(culprit, problem, "pass a weights file that mtmed wrote")
         described = metadata["network_data_format"][part][tensor]
-        described["num_channels"] = len(names)
-        if "patch_size" in settings:  # else the network takes whole volumes, as the source's metadata say
-            described["spatial_shape"] = [int(size) for size in settings["patch_size"]]
-        described["channel_def"] = {str(number): str(name) for number, name in enumerate(names)}
+        described["num_channels"] = len(names[tensor])
+        if size is not None:  # else the network takes whole volumes, as the source's metadata say
+            described["spatial_shape"] = [int(side) for side in size]
+        described["channel_def"] = {str(number): name for number, name in enumerate(names[tensor])}
     return metadata
 
 

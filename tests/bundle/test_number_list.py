@@ -25,3 +25,10 @@ def test_without_a_limit_negative_numbers_pass():
     assert require_numbers("window_size", [-1, -1, 0.5], count=3) is None
     with pytest.raises(InputError, match=r"window_size: is \[-1\]; give 3 numbers$"):
         require_numbers("window_size", [-1], count=3)
+
+
+@pytest.mark.parametrize("values", [[16.5, 16], [16.0, 16], [16, True]])
+def test_where_whole_numbers_are_wanted_fractions_are_refused(values):
+    assert require_numbers("image_size", [16, 17], count=2, least=16, whole=True) is None
+    with pytest.raises(InputError, match=r"image_size: is .*; give 2 whole numbers of 16 or more"):
+        require_numbers("image_size", values, count=2, least=16, whole=True)

@@ -8,6 +8,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from gi_tract_runs import GI_TRACT, VARIANTS, run_gi_tract, write_abdomens
+from gi_tract_runs import tiny_options as tiny_gi_tract
 from ms_lesion_runs import MS_LESION, TINY_MS, rough_in_process, run_ms_lesion, write_brains
 from running import BUNDLE, run_in_process
 from siamese_kidney_runs import SIAMESE_KIDNEY, run_siamese, tiny_options, write_kidneys
@@ -218,6 +220,52 @@ def trained_siamese(siamese_options: Callable[..., dict[str, Any]], tmp_path_fac
     """Folder of a finished training from scratch on fold 0."""
     folder = tmp_path_factory.mktemp("trained_siamese") / "run"
     return run_siamese("train", siamese_options("train", output_dir=str(folder)))
+
+
+@pytest.fixture(scope="session")
+def abdomens(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders: ``data`` has five patients of one or two days and one without labels, ``store`` their volumes."""
+    folder = tmp_path_factory.mktemp("abdomens")
+    return {"data": write_abdomens(folder / "data"), "store": str(folder / "store")}
+
+
+@pytest.fixture(scope="session")
+def gi_tract_config() -> Callable[..., list[str]]:
+    """Paths of the GI tract bundle's configs."""
+    return lambda *names: [str(GI_TRACT / f"{name}.json") for name in names]
+
+
+@pytest.fixture(scope="session")
+def gi_tract_options(abdomens: dict[str, str]) -> Callable[..., dict[str, Any]]:
+    """Overrides that make a stage of the GI tract bundle tiny."""
+    return lambda stage, **more: tiny_gi_tract(stage, abdomens, **more)
+
+
+@pytest.fixture
+def train_gi_tract(gi_tract_options: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., Path]:
+    """Train the segmentation of abdomens with overlays and overrides; returns the folder."""
+
+    def start(*overlays: str, **more: Any) -> Path:
+        given = gi_tract_options("train", **{"output_dir": str(tmp_path / "train"), **more})
+        return run_gi_tract("train", given, *overlays)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def trained_gi_tract(
+    gi_tract_options: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Folder of a finished training of a variant on fold 0, made once."""
+    folder, made = tmp_path_factory.mktemp("trained_gi_tract"), {}
+
+    def of(variant: str) -> Path:
+        if variant not in made:
+            given = gi_tract_options("train", output_dir=str(folder / variant), **VARIANTS[variant])
+            made[variant] = run_gi_tract("train", given)
+        return made[variant]
+
+    return of
 
 
 @pytest.fixture

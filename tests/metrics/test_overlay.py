@@ -28,6 +28,15 @@ def test_three_planes_of_image_label_and_prediction():
     assert len([axis for axis in overlay_figure(image, None, label, (1, 1, 3), NAMES).axes if axis.images]) == 6
 
 
+@pytest.mark.parametrize(("axis", "lengths"), [(2, (20, 16)), (1, (20, 24)), (0, (16, 24))])
+def test_of_a_single_slice_only_its_plane_is_drawn(axis, lengths):
+    image, label = (np.take(volume, [4], axis=axis) for volume in _volume())
+    figure = overlay_figure(image, label, label, (1.0, 1.0, 3.0), NAMES)
+    panels = [panel for panel in figure.axes if panel.images]
+    assert len(panels) == 3
+    assert tuple(panels[0].images[0].get_extent()) == (0, lengths[0], 0, lengths[1])
+
+
 def test_panels_measure_millimetres():
     image, label = _volume()
     figure = overlay_figure(image, label, label, (0.5, 1.0, 3.0), NAMES)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from monai.metrics import HausdorffDistanceMetric
+from scipy import ndimage
 from scipy.spatial.distance import directed_hausdorff
 
 from mtmed.metrics import competition_dice, competition_score, normalised_hausdorff
@@ -61,6 +62,17 @@ def test_distance_equals_scipys_between_all_voxels(seed):
     expected = max(directed_hausdorff(*points)[0], directed_hausdorff(*points[::-1])[0]) / math.sqrt(3)
     assert normalised_hausdorff(*masks) == pytest.approx(expected, rel=1e-12)
     assert normalised_hausdorff(*masks[::-1]) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.0005, 0.02, 0.6])
+def test_distance_in_large_masks_equals_that_of_distance_maps(share):
+    generator = np.random.default_rng(0)
+    shape = (21, 40, 35)
+    masks = generator.random(shape) < share, ndimage.binary_dilation(generator.random(shape) < 0.0005, iterations=4)
+    step = [1 / side for side in shape]
+    ways = (masks, masks[::-1])
+    expected = max(ndimage.distance_transform_edt(~there, sampling=step)[here].max() for here, there in ways)
+    assert normalised_hausdorff(*masks) == pytest.approx(expected / math.sqrt(3), rel=1e-12)
 
 
 def test_distance_of_solid_blocks_equals_monais():

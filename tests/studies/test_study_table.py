@@ -194,6 +194,18 @@ def test_less_is_better_for_errors(tmp_path):
     assert (dice.verdict, hd95.verdict) == ("significantly better", "significantly worse")
 
 
+def test_a_balance_has_no_better_side(tmp_path):
+    results = [
+        run_with_scores(tmp_path, arm, [(f"{p}", f"{p}", "liver", ratio, 1.0) for p in range(8)])
+        for arm, ratio in (("a", 0.5), ("b", 2.0))
+    ]
+    for result in results:
+        scores = result.scores.read_text().replace(",dice,", ",false_positive_to_false_negative,")
+        result.scores.write_text(scores)
+    (one,) = study_table(results, metrics=["false_positive_to_false_negative"]).comparisons
+    assert one.verdict == "significantly higher"
+
+
 def test_difference_of_the_means_is_the_mean_difference_whatever_the_number_of_visits(tmp_path):
     rows = {arm: [(f"p{v}", "p", "liver", 0.2 + gain, 1.0) for v in range(5)] for arm, gain in (("a", 0.0), ("b", 0.5))}
     results = [

@@ -1,0 +1,46 @@
+"""How many slices a cohort has, before any voxel is read."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+
+from mtmed.data.case import Case
+from mtmed.errors import InputError
+from mtmed.transforms.reading import read_volume
+from mtmed.transforms.slice_stack import slice_files
+
+__all__ = ["slices_of_cases"]
+
+_SUPERIOR = 2  # axis of RAS+ coordinates along which axial slices follow each other
+
+
+def slices_of_cases(cases: Sequence[Case]) -> int:
+    """Number of axial slices of the first images of some cases, from file names and headers.
+
+    It decides how many iterations are one pass over the data, which must be known before the data are prepared.
+
+    Raises:
+        InputError: naming an image that cannot be read.
+    """
+    return sum(_slices(case.images[0]) for case in cases)
+
+
+def _slices(path: str) -> int:
+    if Path(path).is_dir():
+        return len(slice_files(Path(path)))
+    if path.lower().endswith(".png"):
+        return 1
+    if not path.lower().endswith((".nii", ".nii.gz")):
+        volume = read_volume(path)
+        return _along_superior(volume.affine, volume.data.shape)
+    try:
+        image = nib.load(path)
+        return _along_superior(image.affine, image.shape)
+    except (OSError, ValueError, EOFError, nib.filebasedimages.ImageFileError) as error:
+        raise InputError(path, f"cannot be read ({error})", "copy or download the file again") from error
+
+
+def _along_superior(affine: object, shape: Sequence[int]) -> int:
+    axes = nib.orientations.io_orientation(affine)[:, 0].astype(int).tolist()
+    return int(shape[axes.index(_SUPERIOR)])
