@@ -102,9 +102,8 @@ def left_atrium(scans: Path, folder: Path) -> Path:
 def acdc(scans: Path, folder: Path) -> Path:
     """Cine MR of ten hearts at end-diastole and end-systole, 6 to 17 slices each, grey values 0 to 1.
 
-    The files say neither spacing nor place. Written is 1.5 x 1.5 x 10 mm, usual of the challenge but no measurement, and
-    the slices in the files' order as if they went from feet to head (they go from the base to the apex). The frame is
-    the visit.
+    The files say neither spacing nor place. Written is 1.5 x 1.5 x 10 mm, usual of the challenge but no measurement,
+    and the slices in the files' order as if they went from feet to head. The frame is the visit.
     """
     import h5py
 
@@ -125,8 +124,9 @@ def acdc(scans: Path, folder: Path) -> Path:
 def gi_tract_uwm_2d(scans: Path, folder: Path) -> Path:
     """25 single slices of abdominal MR of eight patients, 512 x 512, with colours for the organs.
 
-    Red is the stomach, green the large bowel, both the small bowel. A few pixels are magenta, which the source does not
-    explain: read here as both large and small bowel. The pixel size is unknown.
+    Names of the colours are the source's: red stomach, green large bowel, yellow small bowel. In the pictures yellow is
+    the frame of the colon, so that the source seems to have exchanged the bowels. A few pixels are magenta, which it
+    does not explain: read here as both bowels. The pixel size is unknown.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(scans / "gi_tract_uwm_2d", folder, dirs_exist_ok=True)

@@ -5,12 +5,15 @@ from mtmed.bundle.active import active_parser, command_line, literal
 from mtmed.bundle.carried_setting import require_carried
 from mtmed.bundle.channel_check import require_channels
 from mtmed.bundle.choice import require_choice
-from mtmed.bundle.combination import refuse_combination
+from mtmed.bundle.combination import notice_unused, refuse_combination
 from mtmed.bundle.data_check import check_data
+from mtmed.bundle.image_size import require_image_size
+from mtmed.bundle.name_list import require_names
 from mtmed.bundle.network import network
 from mtmed.bundle.number_list import require_numbers
 from mtmed.bundle.options import check_options
 from mtmed.bundle.required_maps import require_maps
+from mtmed.bundle.required_settings import require_settings
 from mtmed.bundle.rough_networks import rough_networks
 from mtmed.bundle.run_folder import finish_run, run_folder, start_run
 from mtmed.bundle.seen_patients import patient_digests, refuse_other_labels, refuse_seen_patients
@@ -27,6 +30,7 @@ __all__ = [
     "finish_run",
     "literal",
     "network",
+    "notice_unused",
     "patient_digests",
     "refuse_combination",
     "refuse_other_labels",
@@ -35,8 +39,11 @@ __all__ = [
     "require_carried",
     "require_channels",
     "require_choice",
+    "require_image_size",
     "require_maps",
+    "require_names",
     "require_numbers",
+    "require_settings",
     "require_validation_pairs",
     "rough_networks",
     "run_folder",

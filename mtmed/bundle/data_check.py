@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -43,12 +44,20 @@ def _fingerprint(
             digest.update(repr([case.metadata.get(name) for name in features]).encode())
         for path in case.files:
             try:
-                digest.update(repr(file_state(path)).encode())
+                digest.update(_state(path).encode())
             except OSError:
                 digest.update(f"{path} missing\n".encode())
     for dataset in cohort.datasets:
         digest.update(repr(sorted(cohort.label_names(dataset).items())).encode())
     return digest.hexdigest()
+
+
+def _state(path: str) -> str:
+    """What tells that a file or folder changed; that of files is part of the records of all runs there are."""
+    if os.path.isdir(path):
+        return repr(file_state(path))
+    facts = os.stat(path)
+    return f"{path} {facts.st_size} {facts.st_mtime_ns}\n"
 
 
 def _checked_before(path: Path) -> str | None:

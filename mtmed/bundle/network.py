@@ -62,7 +62,8 @@ def network(
                 f"is {definition[key]}, but {pretrained} was trained with {carried.get(key)}",
                 "pre-train at the same scale, or leave the network to the checkpoint",
             )
-    built = build_network({**carried, "out_channels": definition["out_channels"]}, source=pretrained)
+    own = {**carried, "out_channels": definition["out_channels"]}
+    built = build_network(own, source=pretrained, from_file=True)
     report = transfer_encoder(built, pretrained)
     logger.info("Network: %s from %s. %s", carried["_target_"], pretrained, report)
     return built

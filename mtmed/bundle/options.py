@@ -52,19 +52,20 @@ class _Options:
         self.main_file = given.config_files[0]
         self.main: dict[str, Any] = ConfigParser.load_config_file(self.main_file)
         self.asked = [
-            (_normal(key), value, given.args_file if key in given.from_args_file else "the command line")
+            (key, value, given.args_file if key in given.from_args_file else "the command line")
             for key, value in given.overrides.items()
         ]
         for path in given.config_files[1:]:
-            self.asked += [(_normal(key), value, path) for key, value in ConfigParser.load_config_file(path).items()]
+            self.asked += [(key, value, path) for key, value in ConfigParser.load_config_file(path).items()]
         self.referred = set(_references(self.merged))
         self.known = set(_ids(self.main)) | self.referred | _OF_MONAI | _of_tracking(given.tracking)
 
     def check(self) -> None:
-        for identifier, value, source in self.asked:
+        for key, value, source in self.asked:
+            identifier = _normal(key)
             if identifier.split("::")[0] == "_meta_":
                 continue
-            for inner in (identifier, *_ids(value, identifier)):
+            for inner in (identifier, *self._inner(key, value)):
                 if inner not in self.known and not self._is_free(inner):
                     raise InputError(inner, f"unknown option (from {source})", self._hint(inner))
             default = _entry(self.main, identifier)
@@ -74,6 +75,18 @@ class _Options:
             if kind is not None:
                 remedy = "set its keys one by one" if isinstance(default, Mapping) else f"its default is {default!r}"
                 raise InputError(identifier, f"is {value!r}, not {kind} (from {source})", remedy)
+
+    def _inner(self, key: str, value: Any) -> Iterator[str]:
+        """Ids of what is inside a value, at its place in the merged config."""
+        identifier = _normal(key)
+        whole = _entry(self.merged, identifier)
+        if key.startswith("+") and isinstance(value, list) and isinstance(whole, list):
+            # items that are added stand behind those that were there
+            for item in value:
+                if item in whole:
+                    yield from _ids(item, f"{identifier}::{whole.index(item)}")
+        else:
+            yield from _ids(value, identifier)
 
     def _is_free(self, identifier: str) -> bool:
         """Whether an id is an argument of a component, or lies in a plain dictionary or list that something takes."""

@@ -143,9 +143,11 @@ def _stop_if_finished(folder: Path, total_iterations: int | None, new: bool, nex
     if new or total_iterations is None or not path.is_file():
         return
     checkpoint = load_checkpoint(path)
-    if checkpoint["iteration"] >= total_iterations or checkpoint.get("stopped", False):
+    stopped = checkpoint.get("stopped", False)
+    if checkpoint["iteration"] >= total_iterations or stopped:
         if rank() == 0:
-            logger.info("This run is finished: %s (start over with --new true). %s", folder, next_step)
+            remark = "it stopped early; another --patience is another run; " if stopped else ""
+            logger.info("This run is finished: %s (%sstart over with --new true). %s", folder, remark, next_step)
         raise SystemExit(0)
 
 

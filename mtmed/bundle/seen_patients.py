@@ -6,6 +6,7 @@ from typing import Any
 
 from mtmed.data import Case
 from mtmed.errors import InputError
+from mtmed.networks import load_weights
 
 __all__ = ["patient_digests", "refuse_other_labels", "refuse_seen_patients"]
 
@@ -20,23 +21,42 @@ def patient_digests(cases: Sequence[Case], *, key: str = "patient") -> list[str]
     return sorted({_digest(case, key) for case in cases})
 
 
-def refuse_seen_patients(cases: Sequence[Case], settings: Mapping[str, Any], *, key: str, allowed: bool) -> None:
+def refuse_seen_patients(
+    cases: Sequence[Case], settings: Mapping[str, Any], *, key: str, allowed: bool, ensemble_with: Sequence[str] = ()
+) -> None:
     """Refuse to score patients that the network was trained on.
 
     Args:
         cases: what is to be scored.
-        settings: of the weights file; without ``trained_on`` nothing is known and nothing refused.
+        settings: of the weights file; without ``trained_on`` nothing is known and nothing refused. ``split_key`` says
+            what its digests are of; without it they are taken to be of `key`.
         key: what the split keeps together.
         allowed: score them all the same.
+        ensemble_with: weights files of networks that predict together with it; the same holds for each.
 
     Raises:
-        InputError: naming the first such patient.
+        InputError: naming the first such patient, or a split of another key, whose digests cannot be compared.
     """
+    if allowed:
+        return
+    _refuse_seen(cases, settings, key, "the network")
+    for path in ensemble_with:
+        _refuse_seen(cases, load_weights(path)["settings"], key, path)
+
+
+def _refuse_seen(cases: Sequence[Case], settings: Mapping[str, Any], key: str, network: str) -> None:
     seen = set(settings.get("trained_on", ()))
+    if not seen:
+        return
+    remedy = "pass the --split_key, --fold, --folds or --shares, --fraction and --split_seed of its training"
+    remedy += ", or --allow_seen true"
+    its_key = settings.get("split_key", key)
+    if its_key != key:
+        problem = f"is {key}, and {network} was trained on a split by {its_key}, so it may have seen these patients"
+        raise InputError("split_key", problem, remedy)
     found = [case for case in cases if _digest(case, key) in seen]
-    if found and not allowed:
-        problem = f"{len(found)} of {len(cases)} cases are of patients that the network was trained on"
-        remedy = "pass the --fold, --folds, --fraction and --split_seed of its training, or --allow_seen true"
+    if found:
+        problem = f"{len(found)} of {len(cases)} cases are of patients that {network} was trained on"
         raise InputError(found[0].key, problem, remedy)
 
 

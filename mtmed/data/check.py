@@ -105,12 +105,12 @@ def check_cases(
     """Read all images, labels (of every rater) and maps once and report what is wrong with them.
 
     Errors: a file or folder of slices that is missing, damaged or no 3D volume (`mtmed.transforms.reading`); NaN or
-    infinite voxels; a constant image; channels, label or map on another grid than the first image; label or map values
-    that are not whole numbers (within 1e-3), label values outside the manifest; a table of masks that does not fit its
-    cases (`mtmed.data.mask_table_check`); labelled cases without a number that the network shall be told; the same
-    voxels in two images. Notices: modalities that a case lacks or whose contrast is another's
-    (`mtmed.data.contrast_order`), labels without foreground, scans that only a table of masks lists, volumes smaller
-    than the patch (they are padded), sheared affines, affines against the manifest's
+    infinite voxels; a constant image of several slices; channels, label or map on another grid than the first image;
+    label or map values that are not whole numbers (within 1e-3), label values outside the manifest; a table of masks
+    that does not fit its cases (`mtmed.data.mask_table_check`); labelled cases without a number that the network shall
+    be told; the same voxels in two images. Notices: modalities that a case lacks or whose contrast is another's
+    (`mtmed.data.contrast_order`), a constant single slice, labels without foreground, scans that only a table of masks
+    lists, volumes smaller than the patch (they are padded), sheared affines, affines against the manifest's
     ``orientation``, and other oddities that are handled. Negative intensities are none: interpolation leaves them.
 
     Args:

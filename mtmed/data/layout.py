@@ -60,7 +60,7 @@ def match_layout(layout: Layout, folder: str | os.PathLike[str], *, exclude_susp
 
     Raises:
         InputError: if the folder is missing, if no image of the first modality is found, if two files match where one
-            is meant, or if labels have no image of the first modality.
+            is meant, if labels have no image of the first modality, or if the one table of all labels is missing.
     """
     if exclude_suspects:
         layout = replace(layout, exclude={**layout.suspects, **layout.exclude}, suspects={})
@@ -74,6 +74,7 @@ def match_layout(layout: Layout, folder: str | os.PathLike[str], *, exclude_susp
         problem = f"no {kind} matches '{layout.image[0]}' ({len(files.paths)} files seen)"
         raise InputError(folder, problem, f"give the folder that {layout.title} was unpacked to ({layout.source})")
     _refuse_orphans(layout, files, found)
+    _require_table(layout, files, found)
     labelled: list[Case] = []
     unlabelled: list[Case] = []
     excluded: dict[str, str] = {}
@@ -186,6 +187,17 @@ def _refuse_orphans(layout: Layout, files: _Files, found: Sequence[tuple[Fields,
     if orphans:
         problem = f"{len(orphans)} label(s) without an image that matches '{layout.image[0]}': {_some(orphans)}"
         raise InputError(files.folder, problem, "fetch the missing images, or move these labels away")
+
+
+def _require_table(layout: Layout, files: _Files, found: Sequence[tuple[Fields, str]]) -> None:
+    """Require the one file that has all labels, if they are in one, unless these are the images of the test."""
+    if any(template.fields or files.of(template) for template in layout.label):
+        return
+    # a folder of test images that was given itself looks as one of training images, but for its name
+    if all(any(test.match(f"{files.folder.name}/{path}") for test in layout.test_image) for _, path in found):
+        return
+    what = "scans" if layout.image[0].matches_folders else "images"
+    raise InputError(files.folder, f"has {what} but no '{layout.label[0]}'", "give the folder that has both")
 
 
 def _lone_files(layout: Layout, files: _Files, found: Sequence[tuple[Fields, str]]) -> Iterator[str]:

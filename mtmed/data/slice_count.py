@@ -33,14 +33,19 @@ def _slices(path: str) -> int:
         return 1
     if not path.lower().endswith((".nii", ".nii.gz")):
         volume = read_volume(path)
-        return _along_superior(volume.affine, volume.data.shape)
+        return _along_superior(path, volume.affine, volume.data.shape)
     try:
         image = nib.load(path)
-        return _along_superior(image.affine, image.shape)
+        return _along_superior(path, image.affine, image.shape)
+    except InputError:
+        raise
     except (OSError, ValueError, EOFError, nib.filebasedimages.ImageFileError) as error:
         raise InputError(path, f"cannot be read ({error})", "copy or download the file again") from error
 
 
-def _along_superior(affine: object, shape: Sequence[int]) -> int:
+def _along_superior(path: str, affine: object, shape: Sequence[int]) -> int:
+    if len(shape) < 3:
+        found = "x".join(map(str, shape))
+        raise InputError(path, f"is {len(shape)}D ({found}), expected 3D", "write it as a volume of one slice")
     axes = nib.orientations.io_orientation(affine)[:, 0].astype(int).tolist()
     return int(shape[axes.index(_SUPERIOR)])

@@ -33,7 +33,8 @@ class EverySlice:
             times, [-2, 0, 2] with neighbours two slices away. Beyond the first and the last slice these are repeated.
         foreground_probability: how often the slice whose turn it is gives way to one of its volume that shows labelled
             foreground, chosen as `mtmed.data.draw.RandomCrop` does: one of the volume's foreground values, each alike,
-            then one voxel of it, whose slice is taken. None: never.
+            then one voxel of it, whose slice is taken. In packed labels (`mtmed.organ_masks`) each combination of
+            organs is a value, so that it counts as much as an organ alone. None: never.
 
     Raises:
         InputError: an option has a value that is not allowed.
@@ -97,7 +98,7 @@ class AdjacentSlices:
         slice_offsets: Sequence[int] = (0,),
     ) -> None:
         for name, value in (("pairs", pairs), ("minimum_distance", minimum_distance)):
-            if not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(name, f"is {value!r}", "give a whole number of 1 or more")
         if group not in get_args(PairGroup):
             raise InputError("group", f"is {group!r}", f"choose one of {', '.join(get_args(PairGroup))}")
@@ -166,6 +167,8 @@ def check_pairs(volumes: Volumes, draw: AdjacentSlices) -> None:
         least = min((given for _, given in short if given), default=0)
         if least:
             remedy = f"lower it to {least}, lower 'minimum_distance' (now {draw.minimum_distance}), or {remedy}"
+        elif len(short) == len(draw.members(volumes)):
+            remedy = "contrast of neighbouring slices needs scans of several slices; train without it"
         raise InputError("pairs", problem, remedy)
 
 
@@ -182,7 +185,9 @@ def _check_axes(volumes: Volumes) -> None:
 
 
 def _checked_offsets(given: Sequence[int]) -> tuple[int, ...]:
-    offsets = tuple(int(offset) for offset in given)
-    if not offsets or offsets != tuple(given):
-        raise InputError("slice_offsets", f"is {list(given)}", "give whole numbers, for example [0] or [-2, 0, 2]")
-    return offsets
+    whole = isinstance(given, list | tuple) and all(
+        isinstance(offset, int) and not isinstance(offset, bool) for offset in given
+    )
+    if not whole or not given:
+        raise InputError("slice_offsets", f"is {given!r}", "give whole numbers, for example [0] or [-2, 0, 2]")
+    return tuple(given)

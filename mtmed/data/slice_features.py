@@ -1,5 +1,6 @@
 """Features of the slices of stored volumes, and how they are distributed over a cohort."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,8 @@ from mtmed.errors import InputError
 from mtmed.transforms.slice_features import FEATURES, feature_table, slice_positions
 
 __all__ = ["FEATURES", "feature_statistics", "slice_features", "volume_features"]
+
+logger = logging.getLogger(__name__)
 
 _ROUNDING = 1e-4
 
@@ -39,8 +42,8 @@ def volume_features(volume: Volume, features: Sequence[str]) -> NDArray[np.float
 def feature_statistics(volumes: Volumes, features: Sequence[str]) -> dict[str, list[float]]:
     """Mean and standard deviation of features over all slices of all volumes, for a network that standardises them.
 
-    Unknown values are left out. Where all values are one, to a ten-thousandth of it, the deviation is given as 1: what
-    then differs is how headers round.
+    Unknown values are left out. Where all values are one, to a ten-thousandth of it, the deviation is given as 0: what
+    then differs is how headers round, and a network can learn nothing of the feature.
 
     Args:
         volumes: the training cases, since what is held out must not be known.
@@ -62,5 +65,8 @@ def feature_statistics(volumes: Volumes, features: Sequence[str]) -> dict[str, l
             raise InputError(f"feature {name}", problem, "give it in the metadata of the cases, or leave it out")
         means.append(float(known.mean()))
         deviation = float(known.std())
-        deviations.append(deviation if deviation > _ROUNDING * abs(means[-1]) else 1.0)
+        varies = deviation > _ROUNDING * abs(means[-1])
+        if not varies:
+            logger.info("Feature %s is %g in all training cases; the network will not look at it", name, means[-1])
+        deviations.append(deviation if varies else 0.0)
     return {"mean": means, "deviation": deviations}

@@ -15,6 +15,7 @@ from typing import Literal
 
 from mtmed.data.case import Case
 from mtmed.errors import InputError
+from mtmed.transforms.slice_name import parse_slice_name
 
 __all__ = [
     "SPLIT_KEYS",
@@ -149,6 +150,8 @@ def check_split_disjoint(
 ) -> None:
     """Require that two parts share no case, no image file and nothing of the split key.
 
+    A folder of slices and one of these slices are a shared image.
+
     Args:
         training: cases of one part.
         validation: cases of the other part.
@@ -161,19 +164,27 @@ def check_split_disjoint(
     one, two = names
     keys = {case.key for case in training}
     images = {os.path.realpath(image): case.key for case in training for image in case.images}
+    scans = {folder: case.key for case in training for image in case.images if (folder := _folder_of_slice(image))}
     groups = {group_of(case, key): case.key for case in training}
     remedy = "give each to one part only"
     for case in validation:
         if case.key in keys:
             raise InputError(case.key, f"is in {one} and in {two}", remedy)
         for image in case.images:
-            other = images.get(os.path.realpath(image))
+            place = os.path.realpath(image)
+            other = images.get(place) or scans.get(place) or images.get(_folder_of_slice(image))
             if other is not None:
                 raise InputError(case.key, f"is in {two} with an image that {other} has in {one}: {image}", remedy)
         other = groups.get(group_of(case, key))
         if other is not None:
             what = f"patient '{case.group}'" + (f" day '{case.visit}'" if key == "patient_day" else "")
             raise InputError(case.key, f"{what} is in {two} and, as {other}, in {one}", remedy)
+
+
+def _folder_of_slice(image: str) -> str:
+    """The folder of the scan that an image file is a slice of; nothing if it is none."""
+    folder, name = os.path.split(image)
+    return os.path.realpath(folder) if parse_slice_name(name) else ""
 
 
 def group_of(case: Case, key: str) -> Group:

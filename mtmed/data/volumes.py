@@ -19,7 +19,9 @@ from mtmed.data.record import ArrayPlace, Record, sampled_checksum
 __all__ = ["DATA_NAME", "RECORD_NAME", "ArrayPlace", "Record", "Volume", "Volumes", "open_arrays", "sampled_checksum"]
 
 DATA_NAME, RECORD_NAME = "arrays.bin", "record.json"
-_OPEN_FILES = 128  # each keeps one file descriptor; the usual limit is 1024 per process
+# Each map keeps one file descriptor, and a process may usually have 1024: half is left for all else. A forked worker
+# inherits the maps together with this cache, so that it has no more of them either.
+_OPEN_FILES = 512
 
 
 @functools.lru_cache(maxsize=_OPEN_FILES)

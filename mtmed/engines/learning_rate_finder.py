@@ -26,15 +26,15 @@ _TOO_FEW = 10  # points of a curve that says nothing
 
 
 def find_learning_rate(trainer: Any, *, output_dir: str | Path, start: float = 1e-7, end: float = 1.0) -> float:
-    """Train while the learning rate grows exponentially, and suggest the one at which the loss falls fastest.
+    """Train while the learning rate grows exponentially, and tell the one at which the loss falls fastest.
 
     The test is Ignite's ``FastaiLRFinder`` (Smith 2017, arXiv 1506.01186) on the trainer itself: its network, tasks,
     weighting and batches, as many iterations as the trainer has. It ends early when the smoothed loss is five times its
     lowest value or not finite. Afterwards model, optimiser and weighting are as they were. Give the trainer no handlers
     that write checkpoints.
 
-    Writes ``learning_rate.csv`` (learning rate, smoothed loss), ``learning_rate.json`` (the suggestion) and
-    ``learning_rate.png`` (the curve, the suggestion marked).
+    Writes ``learning_rate.csv`` (learning rate, smoothed loss), ``learning_rate.json`` (that rate) and
+    ``learning_rate.png`` (the curve, that rate marked).
 
     Args:
         trainer: `mtmed.engines.MultiTaskTrainer`.
@@ -43,7 +43,7 @@ def find_learning_rate(trainer: Any, *, output_dir: str | Path, start: float = 1
         end: last learning rate.
 
     Returns:
-        The suggested learning rate.
+        The learning rate of the steepest fall; for a whole training up to a tenth of it is usual.
 
     Raises:
         InputError: the range is empty, or the loss did not fall in it.
@@ -79,7 +79,8 @@ def find_learning_rate(trainer: Any, *, output_dir: str | Path, start: float = 1
         raise InputError("learning rates", problem, "begin lower, or test over more iterations") from error
     if rank() == 0:
         _write(require_writable_folder(output_dir), rates, losses, suggestion)
-        logger.info("Suggested learning rate: %.2g (curve: %s/learning_rate.png)", suggestion, output_dir)
+        text = "The loss falls fastest at learning rate %.2g; up to a tenth of it is usual (%s/learning_rate.png)"
+        logger.info(text, suggestion, output_dir)
     return suggestion
 
 
@@ -99,7 +100,7 @@ def _write(folder: Path, rates: list[float], losses: list[float], suggestion: fl
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(rates, losses)
-    axes.axvline(suggestion, linestyle="--", color="tab:red", label=f"suggested: {suggestion:.2g}")
+    axes.axvline(suggestion, linestyle="--", color="tab:red", label=f"fastest: {suggestion:.2g}")
     # what lies above the first loss is divergence, which would flatten the rest
     low, high = min(losses), max(losses[0], min(losses))
     axes.set_ylim(low - 0.05 * (high - low + 1e-8), high + 0.2 * (high - low + 1e-8))

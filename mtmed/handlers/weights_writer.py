@@ -1,6 +1,7 @@
 """Weights files while training: the best network, the last encoder."""
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 class BestModelWriter:
     """Writes the network whenever the evaluator's key metric is the best so far.
 
+    Nothing is better than NaN, so while the metric is NaN each validation writes, and the first number is the best.
     Attach it to the evaluator; by then the evaluator has compared its metric.
 
     Args:
@@ -39,6 +41,9 @@ class BestModelWriter:
     def _write(self, engine: Any) -> None:
         if rank() == 0 and engine.state.best_metric_epoch == engine.state.epoch:
             save_network(self.path, self.network, self.settings)
+        if math.isnan(engine.state.best_metric):
+            # to MONAI the first value of all is the best one, whatever it is
+            engine.state.best_metric_epoch = -1
 
 
 class LastModelWriter:

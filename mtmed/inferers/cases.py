@@ -53,7 +53,8 @@ def inference_cases(
               them, or their labelled cases if there are no test cases. Modalities are chosen by name; a network of one
               modality also takes a data set of one modality that has another name;
             * for networks of one modality, an image, a folder of PNG slices (one scan), a folder of images (all images
-              and scans below it), or a list of these.
+              and scans below it, but no PNG beside images of other formats unless it is a slice of a scan), or a list
+              of these.
         modalities: names of the image channels of the network, in order.
         allow_missing: take cases that lack some of the modalities, with None in their place.
 
@@ -129,13 +130,19 @@ def _cases(
 
 
 def _images_below(folder: Path) -> list[Path]:
-    """Images in a folder and below it, sorted; the slices of a scan are one, their folder."""
+    """Images in a folder and below it, sorted; the slices of a scan are one, their folder.
+
+    Beside images of other formats a PNG is a preview and no image.
+    """
     files = [
         file
         for file in folder.rglob("*")
         if file.name.lower().endswith(_SUFFIXES) and not file.name.startswith(".") and file.is_file()
     ]
-    return sorted({file.parent if parse_slice_name(file.name) else file for file in files})
+    scans = {file.parent for file in files if parse_slice_name(file.name)}
+    single = [file for file in files if not parse_slice_name(file.name)]
+    volumes = [file for file in single if file.suffix.lower() != ".png"]
+    return sorted({*scans, *(volumes or single)})
 
 
 def _numbers_of(case: Case) -> dict[str, dict[str, float]]:

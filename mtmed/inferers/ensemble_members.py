@@ -31,7 +31,11 @@ def require_checkpoints(paths: Sequence[str]) -> list[str]:
 
 
 def ensemble_members(
-    paths: Sequence[str], *, settings: Mapping[str, Any], device: str | torch.device = "cpu"
+    paths: Sequence[str],
+    *,
+    settings: Mapping[str, Any],
+    device: str | torch.device = "cpu",
+    batch_size: int = 32,
 ) -> list[Member]:
     """Load networks whose probabilities are averaged with those of a first one.
 
@@ -39,6 +43,7 @@ def ensemble_members(
         paths: their weights files.
         settings: of the first network; all see the image that is prepared for it.
         device: where they compute.
+        batch_size: slices per call of a network.
 
     Returns:
         For each network what `EnsembleInferer` wants.
@@ -53,7 +58,8 @@ def ensemble_members(
             if own.get(key) != settings[key]:
                 problem = f"was trained with {key} {own.get(key)}, the first model with {settings[key]}"
                 raise InputError(path, problem, "average models that were trained on the same images and organs")
-        inferer = SliceInferer(slice_offsets=own["slice_offsets"], feature_planes=len(own["features"]))
+        offsets, planes = own["slice_offsets"], len(own["features"])
+        inferer = SliceInferer(slice_offsets=offsets, feature_planes=planes, batch_size=batch_size)
         members.append((network.to(device), inferer, list(own["features"])))
     return members
 

@@ -8,6 +8,7 @@ from typing import Any
 from monai.data import MetaTensor
 
 from mtmed.data.case import Case
+from mtmed.data.feature_check import metadata_numbers
 from mtmed.data.manifest import Cohort
 from mtmed.errors import InputError
 from mtmed.metrics.case_report import CaseReport, prediction_on_grid, read_reference
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 def evaluation_cases(cases: Sequence[Case]) -> list[dict[str, Any]]:
     """Rows for an evaluator: ``{"image": list of paths, "case": key, "output_name": name}`` and the case's maps.
 
+    Where the case has numbers in its metadata, they are its ``metadata``.
+
     Args:
         cases: labelled cases, for example ``split.validation``.
 
@@ -34,10 +37,13 @@ def evaluation_cases(cases: Sequence[Case]) -> list[dict[str, Any]]:
     for case in cases:
         if case.label is None:
             raise InputError(case.key, "has no label", "evaluate labelled cases, or predict it with inference.json")
-    return [
-        {**case.maps, "image": list(case.image), "case": case.key, "output_name": case.key.replace("/", "_")}
-        for case in cases
-    ]
+    return [_row(case) for case in cases]
+
+
+def _row(case: Case) -> dict[str, Any]:
+    numbers = metadata_numbers(case)
+    row = {"image": list(case.image), "case": case.key, "output_name": case.key.replace("/", "_")}
+    return {**case.maps, **row, **({"metadata": numbers} if numbers else {})}
 
 
 class EvaluationReport(CaseReport):

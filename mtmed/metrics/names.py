@@ -49,6 +49,7 @@ SLICE_METRICS: dict[str, str] = {
     "competition_dice": "competition Dice",
     "competition_score": "competition score",
     "false_positive_to_false_negative": "false positives to false negatives",
+    "false_positive_share": "share of false positives in errors",
 }
 """Fields of `mtmed.metrics.SliceScore` that stand in the table, in its order; the counts are in the files."""
 
@@ -67,5 +68,5 @@ LOWER_IS_BETTER = frozenset(
 )
 """Errors; of all other metrics more is better, but for those in `NEITHER_IS_BETTER`."""
 
-NEITHER_IS_BETTER = frozenset({"false_positive_to_false_negative"})
+NEITHER_IS_BETTER = frozenset({"false_positive_to_false_negative", "false_positive_share"})
 """Balances, of which neither more nor less is better."""

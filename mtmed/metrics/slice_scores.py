@@ -29,6 +29,8 @@ SLICE_RULES: dict[str, str] = {
     "competition_score": "0.4 mean competition_dice + 0.6 (1 - hausdorff)",
     "false_positive_to_false_negative": "voxels predicted outside the reference, divided by voxels of the reference"
     " that are not predicted; undefined without the latter",
+    "false_positive_share": "voxels predicted outside the reference, divided by all wrong voxels: 0.5 is balanced;"
+    " undefined without errors",
 }
 """How the scores are made, and what is scored where a mask is empty; goes into every report."""
 
@@ -81,6 +83,7 @@ class SliceScore:
         false_positive_voxels: predicted outside the reference.
         false_negative_voxels: of the reference, not predicted.
         false_positive_to_false_negative: their ratio.
+        false_positive_share: share of the former in both.
         slices: number of slices.
         empty_slices: slices whose reference lacks the organ.
         false_positive_slices: those of them in which it is predicted.
@@ -100,6 +103,7 @@ class SliceScore:
     false_positive_voxels: int
     false_negative_voxels: int
     false_positive_to_false_negative: float
+    false_positive_share: float
     slices: int
     empty_slices: int
     false_positive_slices: int
@@ -161,6 +165,7 @@ def score_slices(
         hausdorff = normalised_hausdorff(*masks, empty=empty)
         mean_ranked = mean_of_defined(ranked)
         false_positives, false_negatives = int(extra.sum()), int(missed.sum())
+        wrong = false_positives + false_negatives
         scores.append(
             SliceScore(
                 dataset=dataset,
@@ -175,6 +180,7 @@ def score_slices(
                 false_positive_voxels=false_positives,
                 false_negative_voxels=false_negatives,
                 false_positive_to_false_negative=false_positives / false_negatives if false_negatives else math.nan,
+                false_positive_share=false_positives / wrong if wrong else math.nan,
                 slices=len(both),
                 empty_slices=int(np.count_nonzero(in_reference == 0)),
                 false_positive_slices=int(np.count_nonzero((in_reference == 0) & (in_prediction > 0))),

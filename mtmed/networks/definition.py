@@ -33,7 +33,7 @@ def _plain_copy(value: Any) -> Any:
     return value
 
 
-def build_network(definition: Mapping[str, Any], *, source: str = "network_def") -> nn.Module:
+def build_network(definition: Mapping[str, Any], *, source: str = "network_def", from_file: bool = False) -> nn.Module:
     """Build a network from its literal definition and let it remember it.
 
     Arguments that a class lists in ``start_arguments`` say which weights it starts from. They are not remembered, since
@@ -42,6 +42,8 @@ def build_network(definition: Mapping[str, Any], *, source: str = "network_def")
     Args:
         definition: ``{"_target_": "mtmed.networks.UNETR", argument: plain value, ...}``.
         source: file or key the definition comes from, for messages.
+        from_file: the definition is that of a weights file, which may come from anybody: ``start_arguments``, which
+            read files or download, are refused.
 
     Raises:
         InputError: if the class is not a network of mtmed or MONAI, an argument is not a plain value, or the class does
@@ -56,6 +58,10 @@ def build_network(definition: Mapping[str, Any], *, source: str = "network_def")
     for key, value in arguments.items():
         if not _is_plain(value):
             raise InputError(source, f"{key} is {value!r}", "give plain numbers, strings, lists or null")
+    start = getattr(network_class, "start_arguments", ())
+    if from_file and (named := sorted(arguments.keys() & set(start))):
+        problem = f"its network_def names {named[0]}, where a network to be trained starts from"
+        raise InputError(source, problem, "use a file that mtmed wrote")
     try:
         network = network_class(**arguments)
     except InputError:
@@ -63,7 +69,6 @@ def build_network(definition: Mapping[str, Any], *, source: str = "network_def")
     except (TypeError, ValueError) as error:
         raise InputError(source, str(error).rstrip("."), f"correct the arguments of {target}") from error
     # past nn.Module's attribute machinery, so that scripting and state_dict do not see it
-    start = getattr(network_class, "start_arguments", ())
     remembered = {key: value for key, value in arguments.items() if key not in start}
     object.__setattr__(network, "definition", {"_target_": target, **_plain_copy(remembered)})
     return network

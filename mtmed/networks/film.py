@@ -21,7 +21,9 @@ class FiLM(nn.Module):
 
     .. math:: y = x (1 + \gamma(z)) + \beta(z), \quad z_k = (c_k - \mu_k) / \sigma_k
 
-    with c the vector as it is (mm, pixels, numbers). An unknown number is NaN and becomes :math:`z_k = 0`, the mean.
+    with c the vector as it is (mm, pixels, numbers). An unknown number is NaN and becomes :math:`z_k = 0`, the mean; so
+    does one that was the same for all training images (deviation 0), of which the networks have learnt nothing. Beyond
+    5 deviations z is cut off.
     The last layers start as zeros, so that a new module changes nothing.
 
     Source: Perez et al. 2018, "FiLM: Visual Reasoning with a General Conditioning Layer"; Chia, Gu, Lui 2022, Section
@@ -32,14 +34,15 @@ class FiLM(nn.Module):
         features: names of the numbers, in the order of the vector.
         channels: channels of the feature map.
         mean: mean of each number over the training images.
-        deviation: standard deviation of each number, above 0.
+        deviation: standard deviation of each number; 0 for one that does not vary, which is then never looked at.
         hidden: width of the two inner layers.
 
     Attributes:
         features: names of the numbers.
 
     Raises:
-        ValueError: if the names are none or doubled, the lengths differ, or a deviation or width is not above 0.
+        ValueError: if the names are none or doubled, the lengths differ, a deviation is negative, or a width is not
+            above 0.
     """
 
     mean: Tensor
@@ -60,8 +63,8 @@ class FiLM(nn.Module):
         for name, numbers in (("mean", mean), ("deviation", deviation)):
             if len(numbers) != len(features):
                 raise ValueError(f"{name} has {len(numbers)} numbers for {len(features)} features; give one for each.")
-        if min(deviation) <= 0 or hidden < 1:
-            raise ValueError(f"deviation is {list(deviation)} and hidden is {hidden}; give numbers above 0.")
+        if min(deviation) < 0 or hidden < 1:
+            raise ValueError(f"deviation is {list(deviation)} and hidden is {hidden}; give 0 or more, and above 0.")
         self.features = tuple(features)
         # with the weights in files, because the two networks were trained with these numbers
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
@@ -84,7 +87,9 @@ class FiLM(nn.Module):
         else:
             if condition.shape[1] != self.mean.shape[0]:
                 raise ValueError(f"The condition has {condition.shape[1]} numbers, the network {self.mean.shape[0]}.")
-            known = ((condition.float() - self.mean) / self.deviation).nan_to_num(nan=0.0)
+            # without a deviation this is infinite or NaN
+            standardised = (condition.float() - self.mean) / self.deviation
+            known = torch.where(self.deviation > 0, standardised.nan_to_num(nan=0.0), 0.0).clamp(-5.0, 5.0)
         shape = [feature_map.shape[0], feature_map.shape[1]] + [1] * (feature_map.dim() - 2)
         scale, shift = self.scale(known).reshape(shape), self.shift(known).reshape(shape)
         modulated: Tensor = feature_map * (1 + scale) + shift

@@ -96,7 +96,7 @@ def load_network(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         InputError: if the file is not a whole network of a known kind.
     """
     content = load_weights(path)
-    network = build_network(content["network_def"], source=str(path))
+    network = build_network(content["network_def"], source=str(path), from_file=True)
     state = network.state_dict()
     absent = sorted(set(state) - set(content["model"]))
     if absent:

@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
@@ -12,6 +13,7 @@ from mtmed.errors import InputError
 
 __all__ = ["GroupLabelsd"]
 
+_LOWEST, _HIGHEST = -(1 << 15), (1 << 15) - 1  # values outside stand at these ends of the lookup table
 _ROUNDING = 1e-3  # label values stored with a scale factor miss whole numbers by less
 
 
@@ -67,7 +69,22 @@ class GroupLabelsd(MapTransform):
                 odd = float(plain.flatten()[apart.argmax()])
                 raise InputError(file, f"holds the label value {odd:g}", "label values must be whole numbers")
             plain = whole
-        groups = torch.zeros(plain.shape, dtype=torch.uint8, device=plain.device)
-        for value, group in self.values[dataset].items():
-            groups[plain == value] = group
+        groups = _look_up(plain, self.values[dataset])
         return MetaTensor(groups).copy_meta_from(values) if isinstance(values, MetaTensor) else groups
+
+
+def _look_up(label: torch.Tensor, table: Mapping[int, int]) -> torch.Tensor:
+    """Group of each whole number of a label map, uint8; one look into a table for all values."""
+    lookup = np.zeros(1 << 16, np.uint8)
+    inside = {value: group for value, group in table.items() if _LOWEST < value < _HIGHEST}
+    lookup[list(inside)] = list(inside.values())  # negative values count from the end
+    far = table.keys() - inside.keys()
+    index = wide = label
+    if far or label.dtype not in (torch.uint8, torch.int8, torch.int16):
+        wide = label if label.is_floating_point() else label.long()
+        index = wide.clamp(_LOWEST, _HIGHEST).to(torch.int16)
+    # NumPy takes small integers as they are, PyTorch needs eight bytes for each
+    groups = torch.from_numpy(np.ascontiguousarray(lookup[index.cpu().numpy()])).to(label.device)
+    for value in far:
+        groups[wide == value] = table[value]
+    return groups

@@ -54,7 +54,10 @@ class MaskTable:
         check_file(path)
         stat = path.stat()
         with _lock:  # the threads that fill a store all want the same table
-            return _parse(path, stat.st_mtime_ns, stat.st_size)
+            table = _kept(path, stat.st_mtime_ns, stat.st_size)
+        if isinstance(table, InputError):
+            raise InputError(table.culprit, table.problem, table.remedy)
+        return table
 
 
 def read_mask_table(path: str | Path, image: NiftiVolume) -> NiftiVolume:
@@ -161,8 +164,16 @@ def _id(scan: str, number: int) -> str:
 
 
 @lru_cache(maxsize=4)
-def _parse(path: Path, modified: int, size: int) -> MaskTable:
-    """Parse a table; when and how long it was last written are the key under which the result is kept."""
+def _kept(path: Path, modified: int, size: int) -> MaskTable | InputError:
+    """Parse a table, or say what is wrong with it; the result is kept until the file is written again."""
+    try:
+        return _parse(path)
+    except InputError as error:
+        # without its traceback, which would keep the rows that were read
+        return InputError(error.culprit, error.problem, error.remedy)
+
+
+def _parse(path: Path) -> MaskTable:
     scans: dict[str, dict[int, dict[str, str]]] = {}
     doubled: dict[str, str] = {}
     try:

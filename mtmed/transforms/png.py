@@ -17,7 +17,7 @@ from PIL import Image
 
 from mtmed.errors import InputError
 from mtmed.transforms.nifti import NiftiVolume, check_file, check_geometry, inflate
-from mtmed.transforms.slice_name import parse_slice_name, spacing_by_name
+from mtmed.transforms.slice_name import parse_slice_name, spacing_by_name, swapped_spacing
 
 __all__ = ["SLICE_DISTANCE", "planar_affine", "read_grey", "read_png", "read_png_label"]
 
@@ -97,7 +97,7 @@ def _volume(path: Path, pixels: NDArray[Any]) -> NiftiVolume:
         x, y, swapped = spacing_by_name(path, name, width, height)
         spacing = (x, y, SLICE_DISTANCE)
         if swapped:
-            notes = ("gives its height before its width in its name",)
+            notes = (f"gives its height before its width in its name{swapped_spacing(x, y)}",)
     affine = planar_affine(*spacing)
     check_geometry(path, affine, spacing)
     return NiftiVolume(pixels.T[..., None], affine, spacing, {}, str(path), notes, oriented=False)

@@ -14,7 +14,8 @@ from mtmed.errors import InputError
 __all__ = ["decode_run_lengths", "encode_run_lengths"]
 
 _CULPRIT = "run lengths"
-_WHOLE_NUMBERS = re.compile(r"\s*(?:-?[0-9]{1,18}(?:\s+|$))*")
+_BLANKS = r"[ \t\r\n]"  # of all that \s allows, these are what numbers are separated by
+_WHOLE_NUMBERS = re.compile(rf"{_BLANKS}*(?:-?[0-9]{{1,18}}(?:{_BLANKS}+|$))*")
 
 
 def decode_run_lengths(text: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -52,8 +53,8 @@ def encode_run_lengths(mask: NDArray[Any]) -> str:
 def _bounds(text: str, shape: tuple[int, int]) -> NDArray[np.int64]:
     """First and past-the-last index of each run in the flattened image, (runs, 2)."""
     if not _WHOLE_NUMBERS.fullmatch(text):
-        wrong = next(field for field in text.split() if not _WHOLE_NUMBERS.fullmatch(field))
-        raise InputError(_CULPRIT, f"have the field '{wrong[:20]}'", "write whole numbers")
+        wrong = next(field for field in re.split(_BLANKS, text) if not _WHOLE_NUMBERS.fullmatch(field))
+        raise InputError(_CULPRIT, f"have the field {wrong[:20]!r}", "write whole numbers with blanks between them")
     numbers = np.fromstring(text, np.int64, sep=" ") if text.strip() else np.zeros(0, np.int64)
     if numbers.size % 2:
         problem = f"have {numbers.size} fields, an odd number"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mtmed.errors import InputError
 
-__all__ = ["SLICE_NAME", "SliceName", "parse_slice_name", "spacing_by_name"]
+__all__ = ["SLICE_NAME", "SliceName", "parse_slice_name", "spacing_by_name", "swapped_spacing"]
 
 SLICE_NAME = re.compile(
     r"slice_(?P<number>\d+)_(?P<width>\d+)_(?P<height>\d+)_(?P<x>\d+(?:\.\d+)?)_(?P<y>\d+(?:\.\d+)?)\.png",
@@ -69,3 +69,13 @@ def spacing_by_name(path: Path, name: SliceName, width: int, height: int) -> tup
         return name.spacing_y, name.spacing_x, True
     problem = f"is {width}x{height} pixels, its name says {name.width}x{name.height}"
     raise InputError(path, problem, "correct the name, or export the slice again")
+
+
+def swapped_spacing(x: float, y: float) -> str:
+    """What a note on names with height before width must say of the spacing; nothing if pixels are square.
+
+    Args:
+        x: spacing of columns as taken, mm.
+        y: spacing of rows as taken, mm.
+    """
+    return "" if x == y else f", and so of the spacings: columns {x:g} mm, rows {y:g} mm apart"

@@ -8,7 +8,7 @@ import numpy as np
 from mtmed.errors import InputError
 from mtmed.transforms.nifti import NiftiVolume, check_geometry
 from mtmed.transforms.png import SLICE_DISTANCE, planar_affine, read_grey
-from mtmed.transforms.slice_name import SLICE_NAME, SliceName, parse_slice_name, spacing_by_name
+from mtmed.transforms.slice_name import SLICE_NAME, SliceName, parse_slice_name, spacing_by_name, swapped_spacing
 
 __all__ = [
     "SLICE_NAME",
@@ -83,7 +83,8 @@ def read_slice_stack(folder: str | Path) -> NiftiVolume:
         voxels[index] = pixels
     notes = _missing_numbers([name.number for name, _ in named])
     if swapped:
-        notes.append(f"gives height before width in the names of {swapped} of {len(named)} slices")
+        which = f"in the names of {swapped} of {len(named)} slices"
+        notes.append(f"gives height before width {which}{swapped_spacing(*spacing)}")
     lengths = (*spacing, SLICE_DISTANCE)
     affine = planar_affine(*lengths)
     check_geometry(folder, affine, lengths)

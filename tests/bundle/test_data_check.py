@@ -1,6 +1,8 @@
 """The data are checked once, and again when they change."""
 
+import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +45,22 @@ def test_a_file_that_changed_is_read_again(cohort: Cohort, tmp_path: Path) -> No
     (tmp_path / "1.nii.gz").write_bytes(b"")
     with pytest.raises(InputError, match=r"1\.nii\.gz: is empty"):
         check_data(cohort, output_dir=str(tmp_path))
+
+
+def test_the_record_of_a_run_begun_before_is_known_again(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_data(cohort, output_dir=str(tmp_path))
+    (record,) = (path for path in tmp_path.glob("*.json") if "fingerprint" in path.read_text())
+    digest = hashlib.blake2b(b"refuse", digest_size=16)  # the text that has been hashed since the first release
+    digest.update(b"('CT',)")
+    for number in range(2):
+        image, label = (f"{tmp_path}/{name}{number}.nii.gz" for name in ("", "label"))
+        digest.update(f"(('Toy/{number}', 'p{number}', None, None), ([False], 1, []))".encode())
+        for path in (image, label):
+            digest.update(f"{path} {os.stat(path).st_size} {os.stat(path).st_mtime_ns}\n".encode())
+    digest.update(b"[(0, 'background'), (1, 'organ')]")
+    assert json.loads(record.read_text())["fingerprint"] == digest.hexdigest()
 
 
 def test_other_grids_pass_where_the_run_resamples_them(cohort: Cohort, tmp_path: Path) -> None:

@@ -20,6 +20,10 @@ CONFIGS = {
     if path.name != "metadata.json"
 }
 
+# an overlay may say what runs, but imports nothing
+MAINS = {name: config for name, config in CONFIGS.items() if "imports" in config}
+OVERLAYS = {name: config for name, config in CONFIGS.items() if "imports" not in config}
+
 
 def strings(config: Any) -> Iterator[str]:
     if isinstance(config, str):
@@ -33,11 +37,10 @@ def strings(config: Any) -> Iterator[str]:
 
 
 def overlays_of(name: str) -> list[dict[str, Any]]:
-    folder = Path(name).parent
-    return [config for other, config in CONFIGS.items() if Path(other).parent == folder and "run" not in config]
+    return [config for other, config in OVERLAYS.items() if Path(other).parent == Path(name).parent]
 
 
-@pytest.mark.parametrize("name", [name for name, config in CONFIGS.items() if "run" in config])
+@pytest.mark.parametrize("name", MAINS)
 def test_every_key_on_top_of_a_bundle_is_read(name: str) -> None:
     config = CONFIGS[name]
     read = OF_MONAI | PROPERTIES
@@ -48,14 +51,14 @@ def test_every_key_on_top_of_a_bundle_is_read(name: str) -> None:
     assert set(config) - read == set()
 
 
-@pytest.mark.parametrize("name", [name for name, config in CONFIGS.items() if "run" in config])
+@pytest.mark.parametrize("name", MAINS)
 def test_every_reference_of_a_bundle_leads_somewhere(name: str) -> None:
     config = CONFIGS[name]
     assert set(_references(config)) - set(_ids(config)) == set()
 
 
-@pytest.mark.parametrize("name", [name for name, config in CONFIGS.items() if "run" not in config])
-def test_every_key_of_an_overlay_replaces_one(name: str) -> None:
-    mains = [c for other, c in CONFIGS.items() if Path(other).parent == Path(name).parent and "run" in c]
-    known = {identifier for main in mains for identifier in _ids(main)} | OF_MONAI
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_key_of_an_overlay_replaces_one_or_is_read_in_it(name: str) -> None:
+    mains = [main for other, main in MAINS.items() if Path(other).parent == Path(name).parent]
+    known = {identifier for main in mains for identifier in _ids(main)} | OF_MONAI | set(_references(OVERLAYS[name]))
     assert {_normal(key) for key in CONFIGS[name]} - known == set()

@@ -144,3 +144,12 @@ def test_a_key_that_stands_twice_is_refused(run_toy: RunToy, tmp_path: Path) -> 
     with pytest.raises(RuntimeError) as caught:
         run(config_file=[str(tmp_path / "config_0.json"), str(overlay)], sink=0)
     assert "epochs: the key stands twice" in str(mendable(caught.value))
+
+
+def test_items_that_an_overlay_adds_to_a_list_are_checked_as_what_they_are(run_toy: RunToy) -> None:
+    main = {"networks": [{"_target_": "mtmed.networks.UNETR", "in_channels": 1}]}
+    added = {"_target_": "mtmed.networks.UNet", "in_channels": 1, "features": [4, 4, 4, 4, 4, 4]}
+    assert run_toy({"+networks": [added]}, main=main)
+    text = message(run_toy, {"+networks": [{**added, "feature": 3}]}, main=main)
+    assert text.startswith("networks::1::feature: unknown option")
+    assert "did you mean 'networks::1::features'" in text

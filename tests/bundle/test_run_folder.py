@@ -36,13 +36,16 @@ def test_a_finished_run_stops_with_status_0_and_a_longer_one_goes_on(run_toy: Ru
     assert run_toy(epochs=3)[0] == str(folder)
 
 
-def test_a_run_that_stopped_early_is_finished_whatever_its_length(run_toy: RunToy) -> None:
+def test_a_run_that_stopped_early_is_finished_whatever_its_length(
+    run_toy: RunToy, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = Path(run_toy(epochs=4)[0])
     torch.save({"iteration": 1, "stopped": True}, folder / "checkpoint.pt")
     for epochs in (4, 9):
         with pytest.raises(SystemExit) as caught:
             run_toy(epochs=epochs)
         assert caught.value.code == 0
+        assert "it stopped early; another --patience is another run; start over with" in capsys.readouterr().out
 
 
 def test_a_checkpoint_is_not_continued_with_other_settings(run_toy: RunToy) -> None:

@@ -18,10 +18,11 @@ from mtmed.networks import build_network, save_network
 from mtmed.organ_masks import packed_names
 
 __all__ = [
+    "GOOD",
     "Prepare",
     "change_manifest",
     "change_table",
-    "keep_slices",
+    "drop_slices",
     "of_mask",
     "options",
     "other_network",
@@ -103,15 +104,17 @@ def repaint(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
     Image.fromarray(change(pixels)).save(path)
 
 
-def keep_slices(folder: Path, scan: int, count: int) -> None:
-    """Leave the first slices of a scan, and their rows."""
-    name = scans(folder)[scan].parent.name
-    dropped = slices(folder, scan)[count:]
-    numbers = {int(path.stem.split("_")[1]) for path in dropped}
-    for path in dropped:
+def drop_slices(folder: Path, scan: int, places: slice) -> None:
+    """Remove slices of a scan, and their rows."""
+    lost = set()
+    for path in slices(folder, scan)[places]:
+        number = path.stem.split("_")[1]
+        lost.add(f"{path.parents[1].name}_slice_{number}")
         path.unlink()
-    lost = {f"{name}_slice_{number:04d}" for number in numbers}
     change_table(folder, lambda rows: [row for row in rows if row["id"] not in lost])
+
+
+GOOD = spoil(lambda folder: None)
 
 
 # --- weights ------------------------------------------------------------------------------------------------------
@@ -180,7 +183,7 @@ def other_network(folder: Path) -> None:
 def options(stage: str, folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a tiny run on the folder's cohort; ``{}`` in a text stands for the folder."""
     data = {"data": str(folder / "cohort"), "store": str(folder / "store")}
-    whole = tiny_options(stage, data, output_dir=str(folder / "out"), **given)
+    whole = tiny_options(stage, data, **{"output_dir": "{}/out", **given})
     return {key: _fill(value, folder) for key, value in whole.items()}
 
 

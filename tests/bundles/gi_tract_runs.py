@@ -6,6 +6,7 @@ in `conftest.py`.
 
 import csv
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ __all__ = [
     "SLICE_DISTANCE",
     "TINY_GI_TRACT",
     "VARIANTS",
+    "case_and_day",
     "paint_abdomen",
     "run_gi_tract",
     "scan_paths",
@@ -75,7 +77,11 @@ def paint_abdomen(seed: int, day: int = 0) -> tuple[NDArray[np.uint16], NDArray[
     body = ((x - 11.5) / 11) ** 2 + ((y - 9.5) / 9) ** 2 < 1
     grey = np.where(body, 300 + noise.normal(0, 15, SHAPE), 20 + noise.uniform(0, 10, SHAPE))
     # centre and radius in slices, rows, columns
-    places = [((2.8, 10.0, 8.0), (2.4, 5.0, 3.5)), ((3.0, 11.0, 12.0), (2.6, 3.5, 4.0)), ((5.0, 7.0, 16.0), (1.8, 4, 3.5))]
+    places = [
+        ((2.8, 10.0, 8.0), (2.4, 5.0, 3.5)),
+        ((3.0, 11.0, 12.0), (2.6, 3.5, 4.0)),
+        ((5.0, 7.0, 16.0), (1.8, 4, 3.5)),
+    ]
     masks = np.zeros((len(ORGANS), *SHAPE), bool)
     for number, (centre, radius) in enumerate(places):
         middle = np.array(centre) + patient.uniform(-0.4, 0.4, 3) + noise.uniform(-0.2, 0.2, 3)
@@ -83,6 +89,12 @@ def paint_abdomen(seed: int, day: int = 0) -> tuple[NDArray[np.uint16], NDArray[
         masks[number] = (distance < 1) & body & (z > 0) & (z < SHAPE[0] - 1)
         grey[masks[number]] += 200 * (number + 1) + noise.normal(0, 15, int(masks[number].sum()))
     return np.rint(grey).clip(0).astype(np.uint16), masks
+
+
+def case_and_day(scan: str) -> tuple[int, int]:
+    """Numbers of patient and day in the name of a scan."""
+    case, day = re.findall(r"\d+", scan)
+    return int(case), int(day)
 
 
 def scan_paths(folder: str | Path) -> dict[str, Path]:

@@ -4,16 +4,17 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gi_tract_runs import GI_TRACT
+from gi_tract_runs import GI_TRACT, TINY_GI_TRACT
 from PIL import Image
 
 from mtmed.cli import main
 from mtmed.metrics.names import METRIC_NAMES
+from mtmed.networks.weights import load_weights
 from mtmed.studies import Plan, make_plan, read_study
 
 STUDIES = GI_TRACT / "studies"
@@ -184,3 +185,84 @@ def test_dry_run_lists_the_commands_in_an_order_that_works(tmp_path: Path, capsy
         needed = re.findall(r"([^\s='\"\[,]+)/last\.pt", command)
         assert {Path(folder).as_posix() for folder in needed} <= made
         made |= set(re.findall(r"--output_dir=(\S+)", command))
+
+
+# --- a run --------------------------------------------------------------------------------------------------------
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def study(abdomens: dict[str, str], tmp_path: Path) -> Callable[..., Path]:
+    """Run some arms of a study, tiny; gives its folder."""
+
+    def run(name: str, *arms: str) -> Path:
+        kept = {arm: planned(name).study.arms[arm] for arm in arms}
+        overlay = {"inputs": {"data": abdomens["data"]}, "overrides::store_dir": abdomens["store"], "arms": kept}
+        (tmp_path / "overlay.json").write_text(json.dumps(overlay))
+        words = ["study", *map(str, [*files(name, DEMO[name]), tmp_path / "overlay.json"])]
+        words += ["--output", str(tmp_path / "out"), "--workers", "2"]
+        for key, value in TINY_GI_TRACT.items():
+            words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+        assert main(words) == 0
+        return tmp_path / "out"
+
+    return run
+
+
+def scored(folder: Path, step: str) -> dict[str, set[str]]:
+    """Patients that were scored in each arm."""
+    found = {}
+    for run in rows(folder / "runs.csv"):
+        if run[step]:
+            found[run["arm"]] = {row["group"] for row in rows(folder / run[step] / "run" / "scores.csv")}
+    return found
+
+
+@pytest.mark.slow
+def test_validation_and_test_each_have_a_report(study: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = study("patient", "small_unet", "position", "film")
+    said = capsys.readouterr().out
+    assert "3 of 3 runs have scores" in said
+    assert "2 of 2 runs have scores" in said
+    assert f"report: {folder}\n" in said
+    assert said.rstrip().endswith(f"report: {folder / 'test'}")
+    assert {row["state"] for row in rows(folder / "runs.csv")} == {"finished"}
+    for place, arms, step in (
+        (folder, {"small_unet", "position", "film"}, "validation"),
+        (folder / "test", {"small_unet", "film"}, "test"),
+    ):
+        means = rows(place / "table.csv")
+        assert {row["arm"] for row in means} == arms
+        assert {row["metric"] for row in means} == set(planned("patient").study.metrics)
+        assert {row["against"] for row in rows(place / "comparisons.csv")} == {"small_unet"}
+        report = (place / "report.html").read_text()
+        assert f": {step}</" in report
+        assert "split by patient" in report
+        for picture in ("cases_100.png", "cases_100_zoom.png", "curves_100.png"):
+            assert min(Image.open(place / picture).size) > 200
+    # whoever is validated is neither trained on nor tested, and all arms see the same patients
+    validated, tested = scored(folder, "validation"), scored(folder, "test")
+    assert len({frozenset(patients) for patients in (*validated.values(), *tested.values())}) == 2
+    assert not validated["film"] & tested["film"]
+    seen = [
+        load_weights(folder / run["train"] / "run" / "last.pt")["settings"]["trained_on"]
+        for run in rows(folder / "runs.csv")
+    ]
+    assert all(one == seen[0] for one in seen)
+
+
+@pytest.mark.slow
+def test_ensemble_is_an_arm_like_the_others(study: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = study("further_arms", "small_unet", "contrast_1_to_9", "ensemble")
+    assert "3 of 3 runs have scores" in capsys.readouterr().out
+    runs = {row["arm"]: row for row in rows(folder / "runs.csv")}
+    assert runs["ensemble"]["train"] == runs["small_unet"]["train"]
+    assert runs["ensemble"]["train_contrast"] == runs["contrast_1_to_9"]["train_contrast"]
+    assert len(list((folder / "jobs").glob("train*"))) == 3
+    record = json.loads((folder / runs["ensemble"]["evaluate"] / "run" / "summary.json").read_text())["protocol"]
+    assert [Path(path).name for path in record["ensemble_with"]] == ["last.pt", "last.pt"]
+    assert {row["arm"] for row in rows(folder / "table.csv")} == {"small_unet", "contrast_1_to_9", "ensemble"}

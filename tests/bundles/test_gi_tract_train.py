@@ -86,9 +86,8 @@ def test_every_variant_has_its_losses_and_hands_on_a_network(variant: str, train
     assert set(load_weights(folder / "model.pt")["model"]) == set(network.state_dict())
 
 
-FREEZE = {"network_defs#big_unet#freeze_first": True}
 NETWORKS: dict[str, dict[str, Any]] = {
-    "big_unet": {"network": "big_unet", "film": True, "auxiliary": "contrast", **FREEZE},
+    "big_unet": {"network": "big_unet", "auxiliary": "contrast", "film": True, "film_features": ["day_number"]},
     "deeplab": {"network": "deeplab", "network_defs#deeplab#encoder": "resnet18", "auxiliary": "position"},
 }
 
@@ -240,9 +239,13 @@ KNOBS: dict[str, tuple[Any, str, Any]] = {
     "minimum_distance": (2, "train#draw", lambda draw: draw.minimum_distance),
     "contrast_group": ("patient", "train#draw", lambda draw: draw.group),
     "temperature": (0.3, "train#tasks#momentum_contrast", lambda task: task.temperature),
-    "queue_size": (12, "train#tasks#momentum_contrast", lambda task: task.slots),
-    "patience": (4, "train#handlers#4", lambda handler: handler.patience),
-    "normalise_per": ("scan", "train#preprocessing#transforms#6", lambda transform: transform.per),
+    "queue_size": (12, "train#tasks#momentum_contrast", lambda task: len(task.keys)),
+    "patience": (4, "train#handlers", lambda handlers: next(h.patience for h in handlers if hasattr(h, "patience"))),
+    "normalise_per": (
+        "scan",
+        "train#preprocessing#transforms",
+        lambda steps: next(s.per for s in steps if hasattr(s, "per")),
+    ),
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mtmed.data import Cohort, Manifest, organ_bits
+from mtmed.data.organ_labels import values_of_organs
 from mtmed.errors import InputError
 from mtmed.organ_masks import unpack_masks
 from mtmed.transforms import GroupLabelsd
@@ -18,6 +19,7 @@ def manifest(name, labels, *, overlapping=False):
 
 EXCLUSIVE = manifest("hearts", {0: "background", 1: "right", 2: "wall", 3: "left"})
 OVERLAPPING = manifest("bowels", {0: "background", 1: "left", 2: "wall", 4: "right"}, overlapping=True)
+JOINED = manifest("joined", {0: "background", 1: "right", 2: "wall", 3: "left", 5: "wall + left"})
 
 
 def test_the_value_of_organ_k_becomes_bit_k_where_labels_exclude_each_other():
@@ -44,6 +46,30 @@ def test_data_sets_of_both_kinds_give_the_same_masks():
         assert np.array_equal(masks, [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     both = group({"case": "bowels/a", "label": torch.tensor([[[5]]])})["label"]
     assert unpack_masks(both.numpy(), 3).ravel().tolist() == [1, 0, 1]
+
+
+def test_a_joined_name_says_that_a_voxel_belongs_to_several_organs():
+    cohort = Cohort((EXCLUSIVE, JOINED))
+    assert cohort.organs() == ["right", "wall", "left"]
+    bits = organ_bits(cohort, cohort.organs())
+    assert bits == {"hearts": {1: 1, 2: 2, 3: 4}, "joined": {1: 1, 2: 2, 3: 4, 5: 6}}
+    assert organ_bits(Cohort((JOINED,)), ["left", "right"])["joined"] == {1: 2, 3: 1, 5: 1}
+    assert values_of_organs(JOINED) == {"right": (1,), "wall": (2, 5), "left": (3, 5)}
+    assert values_of_organs(OVERLAPPING) == {"left": (1, 3, 5, 7), "wall": (2, 3, 6, 7), "right": (4, 5, 6, 7)}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("wall + apex", r"data set odd: label 5 'wall \+ apex' joins 'apex', which is no label of its own; join the"),
+        ("wall + wall", r"data set odd: label 5 'wall \+ wall' joins 'wall' with itself"),
+    ],
+)
+def test_a_joined_name_of_what_is_no_organ_is_refused(name, message):
+    cohort = Cohort((manifest("odd", {0: "background", 1: "wall", 5: name}),))
+    for look in (cohort.organs, lambda: organ_bits(cohort, ["wall"])):
+        with pytest.raises(InputError, match=message):
+            look()
 
 
 def test_bits_that_no_label_has_are_not_turned():

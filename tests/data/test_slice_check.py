@@ -117,7 +117,8 @@ def test_width_and_height_swapped_in_a_name_are_a_notice(tmp_path: Path) -> None
         path.rename(folder / f"{path.name[:10]}_5_7_1.63_1.50.png")
     report = check(tmp_path)
     assert report.errors == []
-    assert report.notices == [f"gut/{SCANS[0]}: gives height before width in the names of 4 of 4 slices"]
+    (notice,) = report.notices
+    assert notice.startswith(f"gut/{SCANS[0]}: gives height before width in the names of 4 of 4 slices, and so of the")
     assert report.cases[0].shape == (WIDTH, HEIGHT, SLICES)
     assert report.cases[0].spacing == pytest.approx((1.5, 1.63, 3.0))
 
@@ -128,6 +129,19 @@ def test_a_scan_without_any_mask_is_a_notice(tmp_path: Path) -> None:
         rewrite_table(tmp_path, f"{SCANS[1]}_slice_0002,{organ},{runs}", f"{SCANS[1]}_slice_0002,{organ},")
     report = check(tmp_path)
     assert (report.errors, report.notices) == ([], [f"gut/{SCANS[1]}: has no foreground"])
+
+
+def test_a_constant_slice_is_a_notice_and_a_constant_scan_an_error(tmp_path: Path) -> None:
+    write_png_cohort(tmp_path)
+    for number in range(1, SLICES + 1):
+        Image.fromarray(np.full((HEIGHT, WIDTH), 5, np.uint16)).save(slice_path(tmp_path, SCANS[0], number))
+    scan = Case("scan", (str(scan_folder(tmp_path, SCANS[0])),), None, "a", "gut")
+    single = [Case(f"s{n}", (str(slice_path(tmp_path, SCANS[0], n)),), None, "b", "gut") for n in (1, 2)]
+    report = check_cases([scan, *single])
+    (error,) = report.errors
+    assert error.startswith(f"{scan.images[0]}: all voxels are 5")
+    (notice,) = report.notices
+    assert "is one slice whose voxels are all 5" in notice
 
 
 def test_a_damaged_slice_is_named(tmp_path: Path) -> None:

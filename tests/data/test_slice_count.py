@@ -42,6 +42,11 @@ def test_axial_slices_are_counted_whatever_axis_they_lie_on(tmp_path: Path) -> N
     assert slices_of_cases([straight, turned]) == 6 + 7
 
 
+def test_an_image_without_slices_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"flat.nii.gz: is 2D \(4x5\), expected 3D"):
+        slices_of_cases([nifti(tmp_path / "flat.nii.gz", (4, 5), np.eye(4))])
+
+
 def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.nii.gz").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"broken.nii.gz: cannot be read"):

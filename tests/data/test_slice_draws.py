@@ -129,6 +129,8 @@ def test_a_patient_needs_the_pairs_in_all_scans_together(volumes):
 
 def test_a_scan_of_one_slice_gives_no_pair(volumes):
     with pytest.raises(InputError, match=r"scans/2 \(0\); leave these scans out"):
+        check_pairs(volumes, AdjacentSlices(pairs=1))
+    with pytest.raises(InputError, match=r"scans/2 \(0\); contrast of neighbouring slices needs"):
         check_pairs(volumes[2:3], AdjacentSlices(pairs=1))
 
 
@@ -142,8 +144,13 @@ def test_many_short_scans_are_counted_not_listed(volumes):
     [
         (EverySlice, {"slice_offsets": []}, r"slice_offsets: is \[\]"),
         (EverySlice, {"slice_offsets": [0.5]}, r"slice_offsets: is \[0.5\]"),
+        (EverySlice, {"slice_offsets": [True]}, r"slice_offsets: is \[True\]"),
+        (EverySlice, {"slice_offsets": ["a"]}, r"slice_offsets: is \['a'\]"),
+        (EverySlice, {"slice_offsets": 2}, r"slice_offsets: is 2; give whole numbers"),
         (EverySlice, {"foreground_probability": 1.5}, "foreground_probability: is 1.5"),
         (AdjacentSlices, {"pairs": 0}, "pairs: is 0"),
+        (AdjacentSlices, {"pairs": True}, "pairs: is True"),
+        (AdjacentSlices, {"minimum_distance": True}, "minimum_distance: is True"),
         (AdjacentSlices, {"minimum_distance": 0}, "minimum_distance: is 0"),
         (AdjacentSlices, {"group": "batch"}, "group: is 'batch'; choose one of scan, patient"),
         (AdjacentSlices, {"slice_offsets": []}, "slice_offsets"),

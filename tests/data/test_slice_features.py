@@ -45,11 +45,11 @@ def test_statistics_are_those_of_all_slices_of_all_scans(volumes):
     assert all(isinstance(value, float) for value in found["mean"] + found["deviation"])
 
 
-def test_a_feature_of_one_value_has_the_deviation_one(volumes):
+def test_a_feature_of_one_value_has_the_deviation_zero(volumes):
     found = feature_statistics(volumes, ["pixel_width"])
-    assert found["deviation"] == [1.0], "2 mm, but for rounding"
+    assert found["deviation"] == [0.0], "2 mm, but for rounding"
     assert found["mean"] == pytest.approx([2.0])
-    assert feature_statistics(volumes[2:], ["slice_position"]) == {"mean": [0.0], "deviation": [1.0]}
+    assert feature_statistics(volumes[2:], ["slice_position"]) == {"mean": [0.0], "deviation": [0.0]}
 
 
 def test_a_feature_that_no_case_has_is_named(volumes):

@@ -192,3 +192,16 @@ def test_an_image_shared_by_two_patients_cannot_be_split() -> None:
     cases = [replace(case, image=("/a/same.nii.gz",)) for case in cases]
     with pytest.raises(InputError, match="is in validation with an image"):
         make_split(cases)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_scan_and_one_of_its_slices_are_not_in_two_parts(turned: bool) -> None:
+    scan, other = "/gut/case1_day0/scans", "/gut/case1_day1/scans"
+    name = "slice_0004_266_310_1.50_1.50.png"
+    whole = Case(id="whole", image=(scan,), label=None, group="a", dataset="scans")
+    single = Case(id="single", image=(f"{scan}/../scans/{name}",), label=None, group="b", dataset="slices")
+    parts = [[single], [whole]] if turned else [[whole], [single]]
+    with pytest.raises(InputError, match=r"is in validation with an image that .* has in training"):
+        check_split_disjoint(*parts)
+    check_split_disjoint([whole], [replace(single, image=(f"{other}/{name}",))])
+    check_split_disjoint([whole], [replace(single, image=(f"{scan}/preview.png",))])

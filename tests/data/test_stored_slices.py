@@ -16,6 +16,7 @@ from mtmed.data.crops import CropDataset
 from mtmed.data.slice_draws import EverySlice
 from mtmed.data.volume_store import VolumeStore
 from mtmed.data.whole_volumes import WholeVolumes
+from mtmed.metrics import evaluation_cases
 from mtmed.organ_masks import pack_masks
 from mtmed.transforms import (
     AppendSliceFeaturesd,
@@ -102,9 +103,9 @@ def test_a_stored_slice_is_the_slice_of_the_file_after_resizing(volumes, pixels)
     assert 3 in volumes[0].classes, "of two masks that overlap"
 
 
-def test_whole_volumes_and_inference_get_the_same_planes(volumes, stack):
+def test_whole_volumes_and_evaluation_get_the_same_planes(volumes, stack):
     stored = WholeVolumes(volumes, features=FEATURES)[0]
-    data = {"image": stack.image[0], "label": stack.label, "metadata": stack.metadata}
+    data = {**evaluation_cases([stack])[0], "label": stack.label}
     read = Compose([*chain(), AppendSliceFeaturesd(features=FEATURES)])(data)
     assert read["image"].shape == stored["image"].shape == (1 + len(FEATURES), SLICES, 8, 8)
     np.testing.assert_allclose(read["image"].numpy(), stored["image"], atol=2e-5)

@@ -84,15 +84,26 @@ def test_the_table_may_lie_inside_the_folder_of_the_cases(tmp_path: Path) -> Non
         match_layout(read_layout("uw_madison"), tmp_path)
 
 
-def test_scans_of_the_hidden_test_and_scans_without_a_table_have_no_label(tmp_path: Path) -> None:
+def test_scans_of_the_hidden_test_have_no_label(tmp_path: Path) -> None:
     write_scans(tmp_path)
     write_scans(tmp_path, {"case2": ("day30",)}, part="test")
     match = match_layout(read_layout("uw_madison"), tmp_path)
     assert [(case.id, case.label) for case in match.manifest.test_cases] == [("case2_day30", None)]
-    (tmp_path / "train.csv").unlink()
-    match = match_layout(read_layout("uw_madison"), tmp_path)
-    assert len(match.unlabelled) == 5
+    match = match_layout(read_layout("uw_madison"), tmp_path / "test")
+    assert match.unlabelled == ("case2_day30",)
     assert match.manifest.cases == ()
+
+
+def test_scans_without_their_table_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_scans(tmp_path)
+    assert main(["manifest", "uw_madison", str(tmp_path / "train")]) == 1
+    expected = f"{tmp_path}/train: has scans but no '[train/]train.csv'; give the folder that has both"
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "train" / "dataset.json").exists()
+    write_scans(tmp_path, {"case2": ("day30",)}, part="test")
+    (tmp_path / "train.csv").unlink()
+    with pytest.raises(InputError, match=r"has scans but no '\[train/\]train.csv'"):
+        match_layout(read_layout("uw_madison"), tmp_path)
 
 
 def test_the_organisers_list_of_twelve_scans_is_left_out_on_request(tmp_path: Path) -> None:

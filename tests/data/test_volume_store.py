@@ -25,7 +25,7 @@ from mtmed.data.case import Case
 from mtmed.data.distance import boundary_distance
 from mtmed.data.fingerprint import fingerprint
 from mtmed.data.volume_store import VolumeStore
-from mtmed.data.volumes import DATA_NAME
+from mtmed.data.volumes import DATA_NAME, open_arrays
 from mtmed.errors import InputError
 from mtmed.transforms.reading import LoadVolumed
 from mtmed.transforms.spacing import SeparableSpacingd
@@ -379,3 +379,16 @@ def test_maps_that_change_places_make_another_entry(tmp_path):
     first = replace(case, maps={"tissue": case.label, "brain_mask": case.image[0]})
     second = replace(case, maps={"brain_mask": case.label, "tissue": case.image[0]})
     assert store.key(first) != store.key(second)
+
+
+def test_the_data_files_of_five_hundred_volumes_stay_open_and_no_more(tmp_path):
+    folders = [tmp_path / str(number) for number in range(600)]
+    for folder in folders:
+        folder.mkdir()
+        (folder / DATA_NAME).write_bytes(b"\1")
+    open_arrays.cache_clear()
+    before = len(os.listdir("/proc/self/fd"))
+    kept = [open_arrays(folder) is open_arrays(folder) for folder in folders]
+    assert all(kept)
+    assert 500 <= len(os.listdir("/proc/self/fd")) - before <= 512
+    open_arrays.cache_clear()

@@ -41,6 +41,21 @@ def test_network_is_written_at_the_best_validation_only(network, make_evaluator,
     assert all(torch.equal(loaded.state_dict()[name], value) for name, value in network.state_dict().items())
 
 
+def test_network_is_written_while_the_metric_is_nan_and_the_first_number_is_the_best(network, make_evaluator, tmp_path):
+    path, written = tmp_path / "model.pt", []
+    evaluator = make_evaluator(handlers=[BestModelWriter(path=path, network=network, settings=SETTINGS)])
+    values = iter([float("nan"), float("nan"), 0.3, 0.2, float("nan"), 0.4])
+    # after the metric, before MONAI compares it
+    evaluator.prepend = evaluator._event_handlers[Events.EPOCH_COMPLETED]
+    evaluator.prepend.insert(1, (lambda: evaluator.state.metrics.update(mean_dice=next(values)), (), {}))
+    for epoch in range(1, 7):
+        path.unlink(missing_ok=True)
+        evaluator.run(epoch)
+        written.append(path.is_file())
+    assert written == [True, True, True, False, False, True]
+    assert (evaluator.state.best_metric, evaluator.state.best_metric_epoch) == (0.4, 6)
+
+
 def test_encoder_of_the_last_epoch_is_kept(network, tmp_path):
     engine = Engine(lambda engine, batch: None)
     EncoderWriter(path=tmp_path / "encoder.pt", network=network, settings=SETTINGS).attach(engine)

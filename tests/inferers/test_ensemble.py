@@ -8,7 +8,8 @@ from scipy.special import expit, logit
 from torch import nn
 
 from mtmed.errors import InputError
-from mtmed.inferers import EnsembleInferer, SliceInferer
+from mtmed.inferers import EnsembleInferer, SliceInferer, ensemble_members
+from mtmed.networks import build_network, save_network
 
 
 def _image(*shape: int) -> torch.Tensor:
@@ -95,3 +96,15 @@ def test_no_network_other_organs_and_logits_that_are_not_finite_are_refused():
         EnsembleInferer([(Weighted(1.0), SliceInferer(), []), (two, SliceInferer(), [])])(image)
     with pytest.raises(InputError, match="network 2 of the ensemble: the network's output is not finite"):
         EnsembleInferer([(Weighted(weight), SliceInferer(), []) for weight in (1.0, float("nan"))])(image)
+
+
+def test_members_from_files_see_as_many_slices_at_once_as_asked(tmp_path):
+    definition = {"_target_": "mtmed.networks.SmallUNet", "in_channels": 1, "out_channels": 1}
+    network = build_network({**definition, "base_channels": 2, "depth": 1})
+    settings = {"organs": ["a"], "modalities": ["MR"], "image_size": [4, 4], "normalise_per": "slice"}
+    save_network(tmp_path / "model.pt", network, {**settings, "slice_offsets": [0], "features": []})
+    ((loaded, inferer, _),) = ensemble_members([str(tmp_path / "model.pt")], settings=settings, batch_size=2)
+    counts = []
+    loaded.register_forward_hook(lambda module, given, logits: counts.append(len(logits)))
+    inferer(_image(1, 1, 5, 4, 4), loaded)
+    assert counts == [2, 2, 1]

@@ -36,14 +36,25 @@ def test_a_folder_of_slices_may_have_any_name(tmp_path: Path) -> None:
 def test_a_tree_has_its_scans_and_its_single_images(tmp_path: Path) -> None:
     scans = [write_scan(tmp_path, name) for name in ("case2_day0", "case2_day11", "case10_day0")]
     (tmp_path / "extra.png").write_bytes(b"")
-    (tmp_path / "volume.nii.gz").write_bytes(b"")
     (scans[0] / "._slice_0001_6_5_1.50_1.50.png").write_bytes(b"")
     rows = inference_cases(tmp_path, modalities=["MR"])
-    images = [scans[2], scans[0], scans[1], tmp_path / "extra.png", tmp_path / "volume.nii.gz"]
+    images = [scans[2], scans[0], scans[1], tmp_path / "extra.png"]
     assert [row["image"] for row in rows] == [[str(image)] for image in images]
-    assert [row["output_name"] for row in rows] == ["case10_day0", "case2_day0", "case2_day11", "extra", "volume"]
+    assert [row["output_name"] for row in rows] == ["case10_day0", "case2_day0", "case2_day11", "extra"]
     numbers = [tuple(row.get("metadata", {}).values()) for row in rows]
-    assert numbers == [(10, 0), (2, 0), (2, 11), (), ()]
+    assert numbers == [(10, 0), (2, 0), (2, 11), ()]
+
+
+def test_pictures_beside_volumes_are_previews_and_no_cases(tmp_path: Path) -> None:
+    scan = write_scan(tmp_path, "case2_day0")
+    volume, preview = tmp_path / "ct" / "liver.nii.gz", tmp_path / "pictures" / "liver.PNG"
+    for file in (volume, preview):
+        file.parent.mkdir()
+        file.write_bytes(b"")
+    rows = inference_cases(tmp_path, modalities=["CT"])
+    assert [row["image"] for row in rows] == [[str(scan)], [str(volume)]]
+    for source in (preview, preview.parent, [preview]):
+        assert inference_cases(source, modalities=["CT"]) == [{"image": [str(preview)], "output_name": "liver"}]
 
 
 def test_scans_of_one_name_get_their_folders_in_front(tmp_path: Path) -> None:

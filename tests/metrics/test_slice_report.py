@@ -151,6 +151,26 @@ def test_overlays_have_overlapping_organs_in_the_networks_values(cohort, tmp_pat
     np.testing.assert_array_equal(unpack_masks(upright[None].astype(np.uint8), 3), masks["Toy/case2_day3"])
 
 
+def test_voxels_of_a_joined_label_count_for_each_of_its_organs(tmp_path):
+    masks = _masks(0, 6)
+    masks[2] &= ~(masks[0] | masks[1])
+    assert (masks[0] & masks[1]).any()
+    values = np.array([0, 4, 2, 9, 7], np.uint8)  # of background, large bowel, small bowel, both, stomach
+    labels = values[pack_masks(masks)[0]].transpose(2, 1, 0)
+    for name in ("image", "label"):
+        nib.Nifti1Image(labels, np.diag([-1.5, -2.0, 3.0, 1.0])).to_filename(tmp_path / f"{name}.nii.gz")
+    names = {"2": "small_bowel", "4": "large_bowel", "7": "stomach", "9": "large_bowel + small_bowel"}
+    rows = [{"image": "image.nii.gz", "label": "label.nii.gz", "id": "c"}]
+    labels = {"0": "background", **names}
+    content = {"name": "Toy", "modality": {"0": "MR"}, "labels": labels, "training": rows}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    cohort = load_cohort(tmp_path)
+    known = {"dataset": "Toy", "case": "c", "group": "c"}
+    report = _run(cohort, tmp_path / "out", {"Toy/c": _on_network_grid(_predicted(masks))})
+    assert report.organs["Toy"]["large_bowel"] == ((1, 3, 5, 7), (4, 9))
+    assert report.scores == score_slices(pack_masks(_predicted(masks))[0], pack_masks(masks)[0], VALUES, **known)[0]
+
+
 @pytest.mark.parametrize("axes", ["RAS", "SPL", "LIP"])
 def test_slices_lie_across_the_axis_to_the_head_in_any_file(tmp_path, axes):
     masks = _masks(0, 6)

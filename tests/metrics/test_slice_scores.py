@@ -38,6 +38,7 @@ def test_scores_of_a_scan_are_those_counted_by_hand():
     assert bowel.competition_dice == pytest.approx((0 + 2 / 3 + 8 / 9) / 3)
     assert (bowel.false_positive_voxels, bowel.false_negative_voxels) == (3, 2)
     assert bowel.false_positive_to_false_negative == 1.5
+    assert bowel.false_positive_share == 3 / 5
     assert (bowel.slices, bowel.empty_slices, bowel.false_positive_slices, bowel.missed_slices) == (5, 3, 1, 0)
     # the false positive at column 7 of slice 1 is 1 slice and 4 columns from column 3 of slice 2
     assert bowel.hausdorff == pytest.approx(math.sqrt((1 / 5) ** 2 + (4 / 8) ** 2) / math.sqrt(3))
@@ -86,6 +87,7 @@ def test_scans_without_the_organ_follow_the_rule(rule, dice, hausdorff, score):
         assert found.dice == 0
         assert math.isnan(found.competition_score)
         assert math.isnan(found.false_positive_to_false_negative)
+        assert found.false_positive_share == 1
         assert found.false_positive_voxels > 0
     for found in score_slices(nothing, REFERENCE, VALUES, empty=rule)[0]:
         assert (found.dice, found.hausdorff, found.competition_score) == pytest.approx(

@@ -53,6 +53,22 @@ def test_it_is_the_formula_on_standardised_numbers(size: tuple[int, ...]) -> Non
     np.testing.assert_allclose(film(feature_map, condition).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_number_that_never_varied_is_never_looked_at() -> None:
+    film = moved(FiLM(channels=4, features=["a", "b"], mean=[266.0, 1.0], deviation=[0.0, 2.0]))
+    feature_map = torch.randn(1, 4, 3, 3)
+    results = [film(feature_map, torch.tensor([[rows, 2.0]])) for rows in (266.0, 360.0, float("nan"))]
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+    assert not torch.equal(results[0], film(feature_map, torch.tensor([[266.0, 3.0]])))
+
+
+def test_a_number_far_off_counts_as_five_deviations() -> None:
+    film = moved(FiLM(channels=4, **PLAIN))
+    feature_map = torch.randn(1, 4, 3, 3)
+    furthest = film(feature_map, torch.tensor([[0.5 + 5 * 0.3, 1.6 - 5 * 0.1]]))
+    torch.testing.assert_close(film(feature_map, torch.tensor([[1e6, -1e6]])), furthest)
+
+
 def test_an_unknown_number_is_taken_for_the_mean() -> None:
     film = moved(FiLM(channels=4, **PLAIN))
     feature_map, mean = torch.randn(2, 4, 3, 3), torch.tensor([[0.5, 1.6]] * 2)
@@ -129,7 +145,7 @@ def test_missing_planes_are_named() -> None:
         ({"features": ["a", "a"]}, "each once"),
         ({"mean": [0.0]}, "mean has 1 numbers for 2 features"),
         ({"deviation": [1.0, 1.0, 1.0]}, "deviation has 3 numbers"),
-        ({"deviation": [1.0, 0.0]}, "above 0"),
+        ({"deviation": [1.0, -0.1]}, "0 or more"),
         ({"hidden": 0}, "above 0"),
     ],
 )

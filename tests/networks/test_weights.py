@@ -86,6 +86,17 @@ class TestWholeNetwork:
             load_network(tmp_path / "model.pt")
         assert not (tmp_path / "sprung").exists()
 
+    @pytest.mark.parametrize(
+        ("network", "argument"), [("BigUNet", "imagenet_weights"), ("SegmentationModel", "encoder_weights")]
+    )
+    def test_a_file_may_not_say_which_weights_its_network_starts_from(
+        self, tmp_path: Path, network: str, argument: str
+    ) -> None:
+        definition = {"_target_": f"mtmed.networks.{network}", "in_channels": 1, "out_channels": 1, argument: "other"}
+        torch.save({"model": {}, "network_def": definition, "settings": {}}, tmp_path / "model.pt")
+        with pytest.raises(InputError, match=rf"model\.pt: its network_def names {argument}, .* that mtmed wrote"):
+            load_network(tmp_path / "model.pt")
+
     def test_non_finite_weights_are_refused(self, tmp_path: Path) -> None:
         network = build_network(DEFINITION)
         state = network.state_dict()

@@ -75,3 +75,34 @@ def test_tables_of_a_json_file_have_text_as_keys():
     assert grouped(label_of([1, 2]), values={"kits": {"1": 1, "2": 1}})["label"].flatten().tolist() == [1, 1]
     with pytest.raises(InputError, match="1 to 255"):
         GroupLabelsd("label", values={"kits": {1: 256}})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "highest"),
+    [
+        (torch.bool, 1),
+        (torch.uint8, 255),
+        (torch.int8, 127),
+        (torch.int16, 32767),
+        (torch.uint16, 65535),
+        (torch.int32, 2**31 - 1),
+        (torch.int64, 2**62),
+        (torch.float32, 2**40),
+        (torch.float64, 2**40),
+    ],
+)
+def test_negative_and_large_values_equal_comparing_each(dtype, highest):
+    table = {-40000: 9, -32768: 8, -7: 7, 0: 6, 1: 5, 127: 4, 200: 3, 32767: 2, 40000: 1, 2**40: 10, 2**30: 11}
+    lowest = 0 if dtype in (torch.bool, torch.uint8, torch.uint16) else -highest
+    near = {value + step for value in table for step in (-1, 0, 1)} | {lowest, highest, 65536, 65536 + 1, -65535}
+    values = [value for value in sorted(near) if lowest <= value <= highest]
+    label = label_of(values, dtype)
+    expected = [table.get(int(value), 0) for value in label.flatten().tolist()]
+    assert grouped(label, values={"kits": table})["label"].flatten().tolist() == expected
+
+
+def test_a_turned_label_map_is_grouped_in_its_own_order():
+    labels = np.random.default_rng(1).integers(0, 4, (1, 3, 4, 5), np.int16)
+    turned = torch.from_numpy(labels).permute(0, 3, 2, 1)
+    expected = np.isin(labels, [1, 2]).astype(np.uint8).transpose(0, 3, 2, 1)
+    np.testing.assert_array_equal(grouped(turned)["label"], expected)

@@ -7,7 +7,7 @@ from slice_folder import ORGANS, save_png, write_stack, write_table
 
 from mtmed.errors import InputError
 from mtmed.organ_masks import unpack_masks
-from mtmed.transforms import LoadVolumed
+from mtmed.transforms import LoadVolumed, mask_table
 from mtmed.transforms.mask_table import MaskTable, read_mask_table, table_problems, unlisted_scans
 from mtmed.transforms.reading import read_label, read_volume
 
@@ -194,3 +194,16 @@ def test_a_table_needs_a_folder_of_slices_as_its_image(tmp_path, table):
         read_mask_table(table, image)
     with pytest.raises(InputError, match="needs an image"):
         LoadVolumed("label")({"label": table})
+
+
+def test_a_damaged_table_is_read_once_and_refused_each_time(scan, table, monkeypatch):
+    sound = table.read_text()
+    table.write_text(sound + "case7_day3_slice_0001\n")
+    reads = []
+    parse = mask_table._parse
+    monkeypatch.setattr(mask_table, "_parse", lambda path: reads.append(path) or parse(path))
+    first, second = (problem(table, scan) for _ in range(2))
+    assert first == second == "line 14 has 1 fields, expected 3"
+    assert reads == [table]
+    table.write_text(sound)
+    assert read_label(table, read_volume(scan)).data.any(), "what was mended is read again"

@@ -136,7 +136,9 @@ def test_width_and_height_swapped_in_the_name_are_accepted_with_a_note(tmp_path)
     volume = read_png(save_png(tmp_path / "slice_0012_5_7_1.25_1.50.png", GREY8))
     assert volume.data.shape == (7, 5, 1)
     assert volume.spacing == (1.5, 1.25, 3.0)
-    assert volume.notes == ("gives its height before its width in its name",)
+    text = "gives its height before its width in its name"
+    assert volume.notes == (f"{text}, and so of the spacings: columns 1.5 mm, rows 1.25 mm apart",)
+    assert read_png(save_png(tmp_path / "slice_0012_5_7_1.50_1.50.png", GREY8)).notes == (text,)
 
 
 def test_a_name_of_another_size_is_refused(tmp_path):

@@ -60,7 +60,7 @@ def test_an_empty_text_is_an_empty_mask(text):
 
 
 def test_runs_may_touch_come_in_any_order_and_end_with_the_image():
-    for text in ("2 3 5 8", "5 8 2 3", " 5  8\t2 3 "):
+    for text in ("2 3 5 8", "5 8 2 3", " 5  8\t2 3 ", "5 8\r\n2 3\n"):
         np.testing.assert_array_equal(decode_run_lengths(text, (3, 4)), plain_mask("2 11", (3, 4)))
 
 
@@ -74,6 +74,12 @@ def test_runs_may_touch_come_in_any_order_and_end_with_the_image():
         ("1,2", "have the field '1,2'"),
         ("1_0 2", "have the field '1_0'"),
         ("1 " + "9" * 5000, "have the field '99999999999999999999'"),
+        ("1\xa02", r"have the field '1\xa02'"),
+        ("1 2\u2003", r"have the field '2\u2003'"),
+        ("1\v2", r"have the field '1\x0b2'"),
+        ("1\x852 3 4", r"have the field '1\x852'"),
+        ("\u0661 2", "have the field '\u0661'"),
+        ("- 2", "have the field '-'"),
         ("0 2", "have a run from 0 of length 2"),
         ("-3 2", "have a run from -3 of length 2"),
         ("4 1 6 0", "have a run from 6 of length 0"),

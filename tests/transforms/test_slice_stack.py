@@ -84,7 +84,10 @@ def test_width_and_height_swapped_in_the_names_are_accepted_with_a_note(tmp_path
     volume = read_slice_stack(write_stack(tmp_path, SLICES, swapped=True, spacing="1.63_1.50"))
     np.testing.assert_array_equal(volume.data, SLICES.transpose(2, 1, 0))
     assert volume.spacing == (1.5, 1.63, 3.0)
-    assert volume.notes == ("gives height before width in the names of 4 of 4 slices",)
+    text = "gives height before width in the names of 4 of 4 slices"
+    assert volume.notes == (f"{text}, and so of the spacings: columns 1.5 mm, rows 1.63 mm apart",)
+    square = read_slice_stack(write_stack(tmp_path / "square", SLICES, swapped=True, spacing="1.50_1.50"))
+    assert square.notes == (text,)
 
 
 def test_only_folders_that_hold_slices_are_scans(scan, tmp_path):
