@@ -34,8 +34,8 @@ from scipy import ndimage
 from timing import agreement, compare, exit_status, machine, print_table, ratio, seconds_text, spread_text
 
 from mtmed.data import Case, CropDataset, EverySlice, VolumeStore, crop_loader
-from mtmed.organ_masks import unpack_masks
-from mtmed.transforms import ImageFactsd, LoadVolumed, ScaleSlicesd, encode_run_lengths
+from mtmed.organ_masks import packed_names, unpack_masks
+from mtmed.transforms import GroupLabelsd, ImageFactsd, LoadVolumed, ScaleSlicesd, encode_run_lengths
 
 KEYS = ["image", "label"]
 ORGANS = ("large_bowel", "small_bowel", "stomach")
@@ -78,10 +78,12 @@ def write_cohort(folder: Path, scans: int, slices: int, shapes: Sequence[tuple[i
 
 
 def store_chain() -> list[Any]:
+    """That of the bundle `gi_tract`."""
     return [
         LoadVolumed(KEYS, keep_integers=True),
         Orientationd(KEYS, axcodes="SPL", labels=None),
         ImageFactsd(),
+        GroupLabelsd(values={"synthetic": {value: value for value in packed_names(ORGANS)}}),
         ScaleSlicesd(),
         Resized(KEYS, (-1, SIDE, SIDE), mode=["trilinear", "nearest-exact"]),
     ]
