@@ -47,7 +47,7 @@ def test_every_key_on_top_of_a_bundle_is_read(name: str) -> None:
     for source in (config, *overlays_of(name)):
         read |= {reference.split("::")[0] for reference in _references(source)}
     # what mtmed looks up by name
-    read |= {key for key in config for text in strings(config["run"]) if f"'{key}'" in text}
+    read |= {key for key in config for text in strings([config["run"], config.get("checks", [])]) if f"'{key}'" in text}
     assert set(config) - read == set()
 
 

@@ -24,10 +24,26 @@ COMBINATIONS = (
     BadInput(
         "position that is told and asked for",
         (
-            "film: tells the network the slice position, which the auxiliary",
+            "film: tells the network the slice position, which gives away what the auxiliary task is to find out",
             "leave slice_position out of film_features",
         ),
         {**FILM, "auxiliary": "position"},
+    ),
+    BadInput(
+        "position that is told beside a contrast",
+        ("film: tells the network the slice position",),
+        {**FILM, **CONTRAST},
+    ),
+    BadInput(
+        "foreground of pairs",
+        ("foreground_probability: is of slices that are drawn one by one, not of pairs; leave it out",),
+        {**CONTRAST, "foreground_probability": 0.5},
+    ),
+    BadInput(
+        "frozen layers that have learnt nothing",
+        ("freeze_first: freezes an encoder that has learnt nothing; give --imagenet_weights FILE",),
+        {"network": "big_unet", "network_defs#big_unet#freeze_first": True},
+        files=CHECKED,
     ),
     BadInput(
         "metadata for a network without FiLM",
@@ -82,7 +98,7 @@ COMBINATIONS = (
         {**CONTRAST, "pairs": 2, "batch_size": 6},
     ),
     BadInput("half a pair", ("batch_size: is no multiple of the slices of a group",), {**CONTRAST, "batch_size": 3}),
-    BadInput("no pair", ("pairs: is 0; give a whole number of 1 or more",), {**CONTRAST, "pairs": 0}, files=CHECKED),
+    BadInput("one pair", ("pairs: leaves a slice nothing to be told from; give 2",), {**CONTRAST, "pairs": 1}),
     BadInput(
         "no distance",
         ("minimum_distance: is 0; give a whole number",),

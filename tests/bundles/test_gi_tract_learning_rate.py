@@ -58,7 +58,8 @@ def test_suggestion_is_one_of_the_rates_and_the_log_says_what_to_do_with_it(foun
     rates = [rate for rate, _ in curve(found)]
     assert min(rates) <= suggestion <= max(rates)
     log = (found / "log.txt").read_text()
-    assert f"Suggested learning rate: {suggestion:.2g} (curve: {found}/learning_rate.png)" in log
+    assert f"The loss falls fastest at learning rate {suggestion:.2g}; " in log
+    assert f"({found}/learning_rate.png)" in log
     assert log.rstrip().endswith("Give the rate that you choose to the training: --learning_rate RATE")
 
 
@@ -92,6 +93,12 @@ BAD = (
         files=frozenset({"config.json", "log.txt", "data_check.json"}),
     ),
     BadInput(
+        "combination that no training takes",
+        ("film: tells the network the slice position",),
+        {"film": True, "auxiliary": "position"},
+        stage="find_learning_rate",
+    ),
+    BadInput(
         "misspelt limit",
         ("strat: unknown option (from the command line); did you mean 'start'?",),
         {"strat": 1e-5},
@@ -102,5 +109,5 @@ BAD = (
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
-def test_bad_range_ends_with_one_line(bad: BadInput, tmp_path: Path) -> None:
+def test_bad_options_end_with_one_line(bad: BadInput, tmp_path: Path) -> None:
     assert_refused(bad, tmp_path)

@@ -121,6 +121,7 @@ def test_two_processes_train_as_one_on_the_joint_batch(
         torch.testing.assert_close(value, checkpoints[1]["model"][name], rtol=1e-4, atol=1e-5, msg=name)
 
 
+@pytest.mark.slow
 def test_two_processes_with_batch_statistics_of_their_own_keep_one_network(
     torchrun: Any, train_gi_tract: Any, overlay: Any
 ) -> None:
