@@ -164,6 +164,7 @@ def gi_tract(
             "image_size": [16, 32],
             "normalise_per": "scan",
             "features": list(features),
+            "split_key": "patient",
         },
         image=[*(slices[offset] for offset in slice_offsets), *features],
         pred=organs,
