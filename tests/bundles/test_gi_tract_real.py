@@ -114,14 +114,14 @@ def test_slices_without_neighbours_cannot_be_contrasted_with_them(auxiliary: str
 
 
 @pytest.mark.slow
-def test_network_finds_the_organs_of_the_slices_that_it_was_trained_on(
+def test_network_finds_every_organ_in_the_slices_that_it_was_trained_on(
     train: Callable[..., Path], slices: Path
 ) -> None:
     """It says nothing of other patients; what it does there is a matter for studies."""
-    longer = {"epochs": 10, "iterations_per_epoch": 40, "batch_size": 8, "learning_rate": 1e-2, "image_size": [64, 64]}
+    longer = {"epochs": 10, "iterations_per_epoch": 40, "batch_size": 8, "learning_rate": 3e-3, "image_size": [64, 64]}
     training = train("longer", **{**longer, "network_defs#small_unet#base_channels": 8})
     rows = rows_of(evaluate(training, slices, part="training", allow_seen=True, overlays=False) / "scores.csv")
-    for organ in COLOURS:
+    for organ in ("stomach", "large_bowel", "small_bowel"):
         dice = [float(row["dice"]) for row in rows if row["organ"] == organ and row["dice"]]
         assert np.mean(dice) > 0.6, organ
 
