@@ -22,8 +22,9 @@ def with_foreground_prior(
     :math:`\log(\pi / (C - 1))` for each other class; for organs that may overlap, whose probabilities are sigmoids, to
     :math:`\log(\pi / (1 - \pi))` for each. With the usual start at one half, an overlap loss on small lesions has
     almost no gradient: its denominator is the whole patch, and a term that rewards sensitivity first drives the
-    prediction to foreground everywhere; or the weights of an organ all turn negative, and it is lost. Source: Lin et al. 2017,
-    "Focal Loss for Dense Object Detection", section 4.1.
+    prediction to foreground everywhere; or the weights of an organ all turn negative, and it is lost.
+
+    Source: Lin et al. 2017, "Focal Loss for Dense Object Detection", section 4.1.
 
     Args:
         network: whose last convolution gives the logits.
