@@ -48,6 +48,7 @@ TINY_GI_TRACT: dict[str, Any] = {
     "precision": "float32",
     "image_size": [16, 16],
     "network_defs#small_unet#base_channels": 4,
+    "foreground_prior": 0.5,  # a few steps from there show more of what an input changes
     "network_defs#small_unet#depth": 2,
     # three parts of five patients
     "shares": [60, 20, 20],

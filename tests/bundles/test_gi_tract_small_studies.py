@@ -33,7 +33,7 @@ def test_groups_of_pairs_fit_into_the_shortest_scan_of_hearts() -> None:
     given = planned("acdc").overrides["contrast"]["train"]
     assert given["batch_size"] % (2 * given["pairs"]) == 0
     # six slices
-    assert (6 - 2) // given["minimum_distance"] + 1 >= given["pairs"]
+    assert (6 - 2) // given.get("minimum_distance", 3) + 1 >= given["pairs"]
 
 
 def test_every_patient_with_single_slices_is_held_out_once() -> None:

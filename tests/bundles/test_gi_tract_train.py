@@ -207,7 +207,7 @@ def test_curves_and_pictures_are_in_the_run_folder(trained_gi_tract: Any) -> Non
 
 
 def test_validation_dice_is_that_of_the_kept_network(train_gi_tract: Any) -> None:
-    folder = train_gi_tract(epochs=3, iterations_per_epoch=16, learning_rate=0.02, film=True)
+    folder = train_gi_tract(epochs=3, iterations_per_epoch=16, learning_rate=0.02, film=True, foreground_prior=0.02)
     network, settings = load_network(folder / "model.pt")
     parser = ConfigParser(json.loads((folder / "config.json").read_text()))
     (volume,) = parser.get_parsed_content("validate#dataset").volumes
