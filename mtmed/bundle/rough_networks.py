@@ -4,7 +4,6 @@ import copy
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from mtmed.bundle.active import active_parser, command_line
 from mtmed.bundle.process import run_config
 from mtmed.bundle.run_folder import run_identity
 from mtmed.data import Case
+from mtmed.data.file_state import file_state
 from mtmed.distributed import barrier, rank
 from mtmed.errors import InputError
 from mtmed.files import atomic_file
@@ -105,7 +105,7 @@ def _train(config: dict[str, Any], held_out: list[str], cases: Sequence[Case], f
     # the manifest may have changed behind its path, and with it who is in which fold
     files = [
         [case.key, case.group, [path is None for path in case.image], len(case.labels), list(case.maps)]
-        + [_file_identity(path) for path in case.files]
+        + [file_state(path) for path in case.files]
         for case in cases
     ]
     identity = json.dumps({**run_identity(config), "epochs": config["epochs"], "files": files}, sort_keys=True)
@@ -131,8 +131,3 @@ def _train(config: dict[str, Any], held_out: list[str], cases: Sequence[Case], f
 def _patient(case: Case) -> str:
     """A patient's name that is unique over data sets, as a config's ``held_out_patients`` has it."""
     return f"{case.dataset}/{case.group}"
-
-
-def _file_identity(path: str) -> list[Any]:
-    status = os.stat(path)
-    return [os.path.abspath(path), status.st_size, status.st_mtime_ns]

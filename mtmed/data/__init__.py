@@ -15,7 +15,7 @@ from mtmed.data.region import SIDES, Region
 from mtmed.data.side_pair import SidePair, sided_volumes
 from mtmed.data.side_regions import SideRegions
 from mtmed.data.slice_count import slices_of_cases
-from mtmed.data.slice_draws import AdjacentSlices, EverySlice, check_pairs, count_slices
+from mtmed.data.slice_draws import AdjacentSlices, EverySlice, check_pairs
 from mtmed.data.slice_features import FEATURES, feature_statistics, slice_features
 from mtmed.data.splits import Split, check_split_disjoint, make_split
 from mtmed.data.unlabelled_cases import unlabelled_cases
@@ -58,7 +58,6 @@ __all__ = [
     "check_pairs",
     "check_split_disjoint",
     "collate_crops",
-    "count_slices",
     "crop_loader",
     "feature_statistics",
     "group_labels",

@@ -15,6 +15,7 @@ from mtmed.data.slice_reading import read_slice
 from mtmed.data.volumes import Volume, Volumes
 from mtmed.errors import InputError
 from mtmed.randomness import random_generator
+from mtmed.transforms.slice_features import slice_position
 
 __all__ = ["CropDataset"]
 
@@ -127,7 +128,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         part: dict[str, Any] = {name: torch.from_numpy(values) for name, values in arrays.items()}
         if flat:
             index = box.start[0]
-            part |= {"slice": index, "slice_position": index / max(volume.shape[0] - 1, 1)}
+            part |= {"slice": index, "slice_position": slice_position(index, volume.shape[0])}
             if self.features:
                 part["condition"] = torch.from_numpy(slice_features(volume, index, self.features))
         return part

@@ -1,11 +1,10 @@
 """Whether the cases have the numbers that a network is to be told beside the image."""
 
-import math
 from collections.abc import Sequence
 
 from mtmed.data.case import Case
 from mtmed.errors import InputError
-from mtmed.transforms.slice_features import FEATURES
+from mtmed.transforms.slice_features import FEATURES, is_finite_number
 
 __all__ = ["metadata_numbers", "missing_features"]
 
@@ -37,8 +36,4 @@ def missing_features(cases: Sequence[Case], features: Sequence[str]) -> list[str
 
 def metadata_numbers(case: Case) -> dict[str, float]:
     """What of a case's metadata can be a feature: finite numbers."""
-    return {
-        name: value
-        for name, value in case.metadata.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    }
+    return {name: value for name, value in case.metadata.items() if is_finite_number(value)}

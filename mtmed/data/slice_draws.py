@@ -12,17 +12,12 @@ from mtmed.data.draw import Box, checked_probability
 from mtmed.data.volumes import Volume, Volumes
 from mtmed.errors import InputError
 
-__all__ = ["AdjacentSlices", "EverySlice", "PairGroup", "check_pairs", "count_slices"]
+__all__ = ["AdjacentSlices", "EverySlice", "PairGroup", "check_pairs"]
 
 PairGroup = Literal["scan", "patient"]
 """Whether the pairs of a group are of one scan, or may be of any scan of one patient."""
 
 _NAMED = 5
-
-
-def count_slices(volumes: Volumes) -> int:
-    """Number of slices of all volumes."""
-    return int(volumes.slice_ends[-1]) if len(volumes) else 0
 
 
 class EverySlice:
@@ -46,7 +41,7 @@ class EverySlice:
 
     def count(self, volumes: Volumes) -> int:
         """Slices per pass."""
-        return count_slices(volumes)
+        return int(volumes.slice_ends[-1]) if len(volumes) else 0
 
     def check(self, volumes: Volumes) -> None:
         """Require volumes that have slices; see `mtmed.data.draw.Draw`."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mtmed.data.volumes import Volume, Volumes
 from mtmed.errors import InputError
-from mtmed.transforms.slice_features import FEATURES, feature_table, slice_positions
+from mtmed.transforms.slice_features import FEATURES, feature_table, slice_position, slice_positions
 
 __all__ = ["FEATURES", "feature_statistics", "slice_features", "volume_features"]
 
@@ -28,7 +28,7 @@ def slice_features(volume: Volume, slice_index: int, features: Sequence[str]) ->
     Returns:
         (features,); NaN where a feature is not known.
     """
-    position = slice_index / max(volume.shape[0] - 1, 1)
+    position = slice_position(slice_index, volume.shape[0])
     table = feature_table(features, positions=[position], facts=volume.facts, metadata=volume.case.metadata)
     return table.reshape(-1)
 

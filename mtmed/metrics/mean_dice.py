@@ -4,17 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from ignite.engine import Engine
-from ignite.metrics import Metric
-from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
+from ignite.metrics.metric import reinit__is_reduced
 from monai.handlers import from_engine
 
+from mtmed.metrics.organ_means import OrganMeans
 from mtmed.metrics.scores import EmptyPolicy
 
 __all__ = ["MeanDice"]
 
 
-class MeanDice(Metric):
+class MeanDice(OrganMeans):
     r"""Mean over classes of the mean Dice over volumes; usable as MONAI's ``key_val_metric``.
 
     With volumes v and classes c (without background)
@@ -22,9 +21,8 @@ class MeanDice(Metric):
     .. math:: \frac{1}{|C|} \sum_c \frac{1}{|V_c|} \sum_{v \in V_c} \frac{2 |P_{vc} \cap R_{vc}|}{|P_{vc}| + |R_{vc}|}.
 
     MONAI's ``MeanDice`` leaves a volume out of a class if its reference is empty, even if the prediction is not,
-    so that false positives there cost nothing, and it has no values per class by name. Here such a volume
-    scores 0; only
-    two empty masks follow `empty`.
+    so that false positives there cost nothing, and it has no values per class by name. Here such a volume scores 0;
+    only two empty masks follow `empty`.
 
     ``engine.state.metrics`` gets the mean under the metric's name, and ``name/organ`` for each class that has a value.
 
@@ -51,16 +49,8 @@ class MeanDice(Metric):
         self.organs = {int(value): name for value, name in label_names.items() if int(value) != 0}
         if not self.organs:
             raise ValueError(f"label_names is {dict(label_names)}; name at least one label beside background.")
-        if empty not in ("nan", "zero", "one"):
-            raise ValueError(f"empty is {empty!r}; choose 'nan', 'zero' or 'one'.")
-        self.empty = empty
-        super().__init__(output_transform=output_transform, device=device)
-
-    @reinit__is_reduced  # type: ignore[untyped-decorator]
-    def reset(self) -> None:
-        """Forget all volumes."""
-        self._sums = torch.zeros(len(self.organs), dtype=torch.float64, device=self._device)
-        self._counts = torch.zeros(len(self.organs), dtype=torch.float64, device=self._device)
+        names = list(self.organs.values())
+        super().__init__(names, empty=empty, output_transform=output_transform, device=device)
 
     @reinit__is_reduced  # type: ignore[untyped-decorator]
     def update(self, output: Sequence[Any]) -> None:
@@ -76,27 +66,3 @@ class MeanDice(Metric):
                 dice = 2 * int((ours & theirs).sum()) / size if size else float(self.empty == "one")
                 self._sums[index] += dice
                 self._counts[index] += 1
-
-    def per_class(self) -> dict[str, float]:
-        """Mean Dice of each class that has a value."""
-        _, sums, counts = self._reduced()
-        return {
-            name: float(total / count)
-            for name, total, count in zip(self.organs.values(), sums, counts, strict=True)
-            if count > 0
-        }
-
-    def compute(self) -> float:
-        """Mean over the classes that have a value, NaN if none has."""
-        values = list(self.per_class().values())
-        return sum(values) / len(values) if values else float("nan")
-
-    @sync_all_reduce("_sums", "_counts")  # type: ignore[untyped-decorator]
-    def _reduced(self) -> tuple[None, torch.Tensor, torch.Tensor]:
-        return None, self._sums, self._counts
-
-    def completed(self, engine: Engine, name: str) -> None:
-        """Put the mean and the values per class into the engine's metrics."""
-        super().completed(engine, name)
-        for organ, value in self.per_class().items():
-            engine.state.metrics[f"{name}/{organ}"] = value

@@ -4,19 +4,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from ignite.engine import Engine
-from ignite.metrics import Metric
-from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
+from ignite.metrics.metric import reinit__is_reduced
 from monai.handlers import from_engine
 from monai.utils import convert_to_tensor
 
+from mtmed.metrics.organ_means import OrganMeans
 from mtmed.metrics.scores import EmptyPolicy
 from mtmed.organ_masks import organ_values, unpack_masks
 
 __all__ = ["MeanSliceDice"]
 
 
-class MeanSliceDice(Metric):
+class MeanSliceDice(OrganMeans):
     r"""Mean over organs of the mean Dice over slices, for masks that may overlap; usable as MONAI's ``key_val_metric``.
 
     With slices s of all volumes and organs c
@@ -48,17 +47,8 @@ class MeanSliceDice(Metric):
         output_transform: Callable[..., Any] = from_engine(["pred", "label"]),  # noqa: B008
         device: torch.device | str = "cpu",
     ) -> None:
-        self.organs = tuple(organ_values(organs))
-        if empty not in ("nan", "zero", "one"):
-            raise ValueError(f"empty is {empty!r}; choose 'nan', 'zero' or 'one'.")
-        self.empty = empty
-        super().__init__(output_transform=output_transform, device=device)
-
-    @reinit__is_reduced  # type: ignore[untyped-decorator]
-    def reset(self) -> None:
-        """Forget all slices."""
-        self._sums = torch.zeros(len(self.organs), dtype=torch.float64, device=self._device)
-        self._counts = torch.zeros(len(self.organs), dtype=torch.float64, device=self._device)
+        names = list(organ_values(organs))
+        super().__init__(names, empty=empty, output_transform=output_transform, device=device)
 
     @reinit__is_reduced  # type: ignore[untyped-decorator]
     def update(self, output: Sequence[Any]) -> None:
@@ -70,7 +60,7 @@ class MeanSliceDice(Metric):
         predictions, references = output
         for prediction, reference in zip(predictions, references, strict=True):
             ours = self._masks(convert_to_tensor(prediction, track_meta=False))
-            theirs = unpack_masks(convert_to_tensor(reference, track_meta=False), len(self.organs)).bool()
+            theirs = unpack_masks(convert_to_tensor(reference, track_meta=False), len(self.names)).bool()
             if ours.shape != theirs.shape:
                 found = f"{tuple(ours.shape)} and {tuple(theirs.shape)}"
                 raise ValueError(f"Masks of prediction and reference have the shapes {found}; bring them to one grid.")
@@ -78,37 +68,13 @@ class MeanSliceDice(Metric):
             size = in_ours + in_theirs
             dice = torch.where(size > 0, 2 * both / size.clamp(min=1), float(self.empty == "one"))
             counted = in_theirs > 0 if self.empty == "nan" else torch.ones_like(in_theirs, dtype=torch.bool)
-            self._sums += (dice * counted).reshape(len(self.organs), -1).sum(1).to(self._sums)
-            self._counts += counted.reshape(len(self.organs), -1).sum(1).to(self._counts)
-
-    def per_organ(self) -> dict[str, float]:
-        """Mean Dice of each organ that has a value."""
-        _, sums, counts = self._reduced()
-        return {
-            name: float(total / count)
-            for name, total, count in zip(self.organs, sums, counts, strict=True)
-            if count > 0
-        }
-
-    def compute(self) -> float:
-        """Mean over the organs that have a value, NaN if none has."""
-        values = list(self.per_organ().values())
-        return sum(values) / len(values) if values else float("nan")
-
-    @sync_all_reduce("_sums", "_counts")  # type: ignore[untyped-decorator]
-    def _reduced(self) -> tuple[None, torch.Tensor, torch.Tensor]:
-        return None, self._sums, self._counts
-
-    def completed(self, engine: Engine, name: str) -> None:
-        """Put the mean and the values per organ into the engine's metrics."""
-        super().completed(engine, name)
-        for organ, value in self.per_organ().items():
-            engine.state.metrics[f"{name}/{organ}"] = value
+            self._sums += (dice * counted).reshape(len(self.names), -1).sum(1).to(self._sums)
+            self._counts += counted.reshape(len(self.names), -1).sum(1).to(self._counts)
 
     def _masks(self, prediction: torch.Tensor) -> torch.Tensor:
-        if len(prediction) == len(self.organs):
+        if len(prediction) == len(self.names):
             return prediction > 0  # of a single organ, logits and packed map alike
         if len(prediction) != 1:
-            found = f"{len(prediction)} channels for {len(self.organs)} organs"
+            found = f"{len(prediction)} channels for {len(self.names)} organs"
             raise ValueError(f"A prediction has {found}; give logits with one each, or one packed map.")
-        return unpack_masks(prediction, len(self.organs)).bool()
+        return unpack_masks(prediction, len(self.names)).bool()

@@ -12,7 +12,7 @@ from mtmed.distributed import all_reduce_sum, gather_with_gradient
 from mtmed.errors import InputError
 from mtmed.tasks.pooled_head import PooledHead
 from mtmed.tasks.slice_pairs import require_pairs
-from mtmed.tasks.task import StepContext, Task, TaskOutput, View, ViewFeatures
+from mtmed.tasks.task import StepContext, Task, TaskOutput, View, ViewFeatures, encode_view
 
 __all__ = ["MomentumContrast"]
 
@@ -150,11 +150,7 @@ class MomentumContrast(Task):
 
     @torch.no_grad()
     def _embed_keys(self, view: View) -> Tensor:
-        network: Any = self.momentum_network
-        if getattr(network, "condition_features", ()):
-            encoded = network.encode(view["image"], view["condition"])
-        else:
-            encoded = network.encode(view["image"])
+        encoded = encode_view(self.momentum_network, view)
         return normalize(self.momentum_projector(encoded), dim=1)
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtmed.errors import InputError
 from mtmed.networks.centre_padding import crop_centre
-from mtmed.tasks.task import StepContext, Task, View, ViewFeatures
+from mtmed.tasks.task import StepContext, Task, View, ViewFeatures, encode_view
 
 __all__ = ["MultiTaskModel"]
 
@@ -57,7 +57,7 @@ class MultiTaskModel(nn.Module):
         size = network.image_size or [2 * max(network.level_strides)] * network.spatial_dims
         # and normalisation of pooled maps needs two images
         images = torch.empty(2, network.in_channels, *size, device="meta")
-        encoded = self._encode(network, {"image": images, "condition": images.new_empty(2, len(self._condition))})
+        encoded = encode_view(network, {"image": images, "condition": images.new_empty(2, len(self._condition))})
         read: list[Tensor] = []
         for task in self.tasks.values():
             depth = _DEPTH[task.needs]  # type: ignore[index]
@@ -71,14 +71,9 @@ class MultiTaskModel(nn.Module):
         for (_, parameter), twin in zip(self.network.named_parameters(), network.parameters(), strict=True):
             parameter.requires_grad_(id(twin) in reached)
 
-    def _encode(self, network: Any, view: View) -> list[Tensor]:
-        told = (view["condition"],) if self._condition else ()
-        features: list[Tensor] = network.encode(view["image"], *told)
-        return features
-
     def _features(self, view: View, depth: int) -> ViewFeatures:
         network: Any = self.network
-        encoded = self._encode(network, view)
+        encoded = encode_view(network, view)
         decoded = crop_centre(network.decode(encoded), list(view["image"].shape[2:])) if depth >= 1 else None
         logits = network.head(decoded) if depth >= 2 else None
         return ViewFeatures(encoded, decoded, logits)
@@ -90,7 +85,7 @@ class MultiTaskModel(nn.Module):
         numbers = [views[name]["image"].shape[0] for name in names]
         read = ("image", "condition") if self._condition else ("image",)
         joint = {key: torch.cat([views[name][key] for name in names]) for key in read}
-        encoded, size = self._encode(network, joint), list(joint["image"].shape[2:])
+        encoded, size = encode_view(network, joint), list(joint["image"].shape[2:])
 
         def reaching(depth: int) -> int:
             return sum(one for name, one in zip(names, numbers, strict=True) if self._depth_of_view[name] >= depth)

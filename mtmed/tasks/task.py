@@ -7,10 +7,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-__all__ = ["StepContext", "Task", "TaskOutput", "View", "ViewFeatures"]
+__all__ = ["StepContext", "Task", "TaskOutput", "View", "ViewFeatures", "encode_view"]
 
 View = Mapping[str, Tensor]
 """One augmented batch: ``image``, ``clean`` (before intensity changes) and what its source has (``label``, ...)."""
+
+
+def encode_view(network: Any, view: View) -> list[Tensor]:
+    """Feature maps of a view, fine to coarse; a network with ``condition_features`` is told the view's condition."""
+    told = (view["condition"],) if getattr(network, "condition_features", ()) else ()
+    features: list[Tensor] = network.encode(view["image"], *told)
+    return features
 
 
 @dataclass(frozen=True)

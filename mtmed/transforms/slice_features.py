@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from mtmed.errors import InputError
 
-__all__ = ["FEATURES", "AppendSliceFeaturesd", "ImageFactsd", "append_planes", "feature_table", "slice_positions"]
+__all__ = [
+    "FEATURES",
+    "AppendSliceFeaturesd",
+    "ImageFactsd",
+    "append_planes",
+    "feature_table",
+    "is_finite_number",
+    "slice_position",
+    "slice_positions",
+]
 
 FEATURES: Mapping[str, str] = MappingProxyType(
     {
@@ -28,9 +37,19 @@ FEATURES: Mapping[str, str] = MappingProxyType(
 """Features that follow from an image; all others are numbers of a case's metadata."""
 
 
+def slice_position(number: int, slices: int) -> float:
+    """Position of a slice in its scan: its number, from 0, by that of the last one; 0 in a scan of one slice."""
+    return number / max(slices - 1, 1)
+
+
 def slice_positions(slices: int) -> list[float]:
-    """Position of each slice of a scan: its number by that of the last one, from 0 to 1."""
-    return [number / max(slices - 1, 1) for number in range(slices)]
+    """Position of each slice of a scan, see `slice_position`."""
+    return [slice_position(number, slices) for number in range(slices)]
+
+
+def is_finite_number(value: object) -> bool:
+    """Whether what a data list says of a case can be a feature."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def feature_table(
@@ -50,13 +69,9 @@ def feature_table(
     table = np.full((len(positions), len(features)), np.nan, np.float32)
     for column, name in enumerate(features):
         value = positions if name == "slice_position" else facts.get(name, metadata.get(name))
-        if name == "slice_position" or _is_number(value):
+        if name == "slice_position" or is_finite_number(value):
             table[:, column] = value
     return table
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class ImageFactsd(MapTransform):

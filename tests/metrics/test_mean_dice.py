@@ -28,7 +28,7 @@ def test_mean_and_classes_equal_monai_where_no_mask_is_empty():
         metric.update(([prediction], [label]))
         reference(prediction[None], label[None])
     expected = reference.aggregate()
-    assert metric.per_class() == pytest.approx(dict(zip(list(NAMES.values())[1:], expected.tolist(), strict=True)))
+    assert metric.per_organ() == pytest.approx(dict(zip(list(NAMES.values())[1:], expected.tolist(), strict=True)))
     assert metric.compute() == pytest.approx(float(expected.mean()))
 
 
@@ -47,8 +47,8 @@ def test_two_empty_masks_follow_the_rule_and_false_positives_cost(rule, expected
     prediction = torch.zeros(1, 4, 4, dtype=torch.uint8)
     prediction[0, 0, 0] = 2
     metric.update(([prediction], [torch.zeros(1, 4, 4, dtype=torch.uint8)]))
-    assert metric.per_class().get("liver") == expected
-    assert metric.per_class()["spleen"] == 0.0
+    assert metric.per_organ().get("liver") == expected
+    assert metric.per_organ()["spleen"] == 0.0
 
 
 def test_nothing_to_score_is_nan():
@@ -75,7 +75,7 @@ def _process(rank, folder):
     metric = MeanDice(NAMES)
     for prediction, label in _volumes(2)[:2] if rank == 0 else _volumes(2)[2:]:
         metric.update(([prediction], [label]))
-    torch.save((metric.compute(), metric.per_class()), f"{folder}/{rank}.pt")
+    torch.save((metric.compute(), metric.per_organ()), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -87,7 +87,7 @@ def test_two_processes_give_what_one_gives_on_all_volumes(tmp_path):
     for rank in range(2):
         mean, classes = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert mean == pytest.approx(alone.compute(), abs=1e-12)
-        assert classes == pytest.approx(alone.per_class(), abs=1e-12)
+        assert classes == pytest.approx(alone.per_organ(), abs=1e-12)
 
 
 def test_wrong_arguments_are_refused():
