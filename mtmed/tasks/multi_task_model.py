@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,10 @@ class MultiTaskModel(nn.Module):
     """Encodes each view once, decodes what a task wants decoded, and asks every task for its losses.
 
     One call per step, so that it can be wrapped in ``DistributedDataParallel``. Parameters of the network that no loss
-    depends on are frozen, because distributed training waits for the gradient of all others. Views go through the
-    network together unless a layer uses statistics of the batch, whose features would then depend on which views share
-    the pass. A network that pads images may decode to the padded size: tasks get maps of the image's size. A network
-    with ``condition_features`` is told each view's ``condition``, B F.
+    depends on are frozen, because distributed training waits for the gradient of all others. Views of one shape go
+    through the network together unless a layer uses statistics of the batch, whose features would then depend on which
+    views share the pass. A network that pads images may decode to the padded size: tasks get maps of the image's size.
+    A network with ``condition_features`` is told each view's ``condition``, B F.
 
     Args:
         network: encoder-decoder with ``encode``, ``decode`` and ``head``.
@@ -78,9 +78,9 @@ class MultiTaskModel(nn.Module):
         logits = network.head(decoded) if depth >= 2 else None
         return ViewFeatures(encoded, decoded, logits)
 
-    def _shared_features(self, views: Mapping[str, View]) -> dict[str, ViewFeatures]:
-        """All views in one pass; the ones to be decoded come first, so that they are a slice of the batch."""
-        names = sorted(self._depth_of_view, key=lambda name: -self._depth_of_view[name])
+    def _shared_features(self, names: Sequence[str], views: Mapping[str, View]) -> dict[str, ViewFeatures]:
+        """Views in one pass; the ones to be decoded come first, so that they are a slice of the batch."""
+        names = sorted(names, key=lambda name: -self._depth_of_view[name])
         network: Any = self.network
         numbers = [views[name]["image"].shape[0] for name in names]
         read = ("image", "condition") if self._condition else ("image",)
@@ -113,26 +113,48 @@ class MultiTaskModel(nn.Module):
                 problem = f"the network is told {', '.join(self._condition)}, the batch holds {numbers}"
                 raise InputError(f"view {name}", problem, "give the data set the same features, or train without FiLM")
 
+    def _with_derived(self, views: Mapping[str, View], context: StepContext) -> dict[str, View]:
+        """The views of the batch and those that tasks make from them."""
+        missing = sorted({name for task in self.tasks.values() for name in cast(Task, task).sources} - set(views))
+        if missing:
+            raise InputError("views", f"a task reads {missing[0]!r}, there are {sorted(views)}", "declare the view")
+        known = dict(views)
+        for name, task in self.tasks.items():
+            derived = cast(Task, task).derived_views(views, context)
+            doubled = known.keys() & derived.keys()
+            if doubled:
+                raise InputError(f"tasks::{name}", f"makes the view {doubled.pop()!r} again", "take one task out")
+            known.update(derived)
+        return known
+
+    def _passes(self, views: Mapping[str, View]) -> list[list[str]]:
+        """Names of the views that go through the network together."""
+        if not self._share_pass:
+            return [[name] for name in self._depth_of_view]
+        by_shape: dict[tuple[int, ...], list[str]] = {}
+        for name in self._depth_of_view:
+            by_shape.setdefault(tuple(views[name]["image"].shape[1:]), []).append(name)
+        return list(by_shape.values())
+
     def forward(self, views: Mapping[str, View], context: StepContext) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Named losses and named outputs of one step.
 
         Args:
-            views: every view that a task names.
+            views: every view that is a source of a task.
             context: where in the run this is.
 
         Raises:
             InputError: if a task names a view that is not there or lacks the network's condition, or two tasks name a
-                loss alike.
+                loss or a view of their own alike.
         """
-        missing = sorted(set(self._depth_of_view) - set(views))
-        if missing:
-            raise InputError("views", f"a task reads {missing[0]!r}, there are {sorted(views)}", "declare the view")
+        views = self._with_derived(views, context)
         self._check_condition(views)
-        shapes = {views[name]["image"].shape[1:] for name in self._depth_of_view}
-        if self._share_pass and len(shapes) == 1:
-            features = self._shared_features(views)
-        else:
-            features = {n: self._features(views[n], d) for n, d in self._depth_of_view.items()}
+        features: dict[str, ViewFeatures] = {}
+        for names in self._passes(views):
+            if len(names) > 1:
+                features |= self._shared_features(names, views)
+            else:
+                features[names[0]] = self._features(views[names[0]], self._depth_of_view[names[0]])
         losses: dict[str, Tensor] = {}
         outputs: dict[str, Tensor] = {}
         for name, task in self.tasks.items():

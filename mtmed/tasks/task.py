@@ -69,12 +69,14 @@ class Task(nn.Module):
     """A learning signal: names the views it reads, owns its head and its loss.
 
     A subclass sets ``views`` and ``needs`` and implements ``forward``. It trains jointly with segmentation or first, on
-    any network that accepts its views; nothing in it knows which.
+    any network that accepts its views; nothing in it knows which. A task that shows the network something else than
+    what is in the batch, such as an image with a hole, makes it in ``derived_views``.
 
     Args:
-        views: names of the views it reads.
+        views: names of the views whose features it reads, those among them that it makes itself included.
         needs: how far the network goes for them: its feature maps, its decoded map, or the logits of its own head.
         levels: which of the feature maps it reads, if it needs no more than these; None for all.
+        sources: names of the views that it needs in the batch; None if these are `views`.
     """
 
     def __init__(
@@ -83,14 +85,27 @@ class Task(nn.Module):
         views: tuple[str, ...],
         needs: Literal["encoded", "decoded", "logits"],
         levels: tuple[int, ...] | None = None,
+        sources: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
         self.views = views
+        self.sources = views if sources is None else sources
         self.needs = needs
         self.levels = levels
 
     def setup(self, network: Any) -> None:
         """Build what depends on the network, before the optimiser and the distributed wrapper exist."""
+
+    def derived_views(self, views: Mapping[str, View], context: StepContext) -> dict[str, View]:
+        """Views that the task makes from its sources, before anything is encoded; none by default.
+
+        They are named ``source/task``. What is random in them is a function of the context.
+
+        Args:
+            views: the views of the batch.
+            context: where in the run this is.
+        """
+        return {}
 
     def forward(
         self, features: Mapping[str, ViewFeatures], views: Mapping[str, View], context: StepContext
@@ -99,7 +114,7 @@ class Task(nn.Module):
 
         Args:
             features: what the network makes of each view.
-            views: the views themselves.
+            views: the views themselves, and those derived from them.
             context: where in the run this is.
         """
         raise NotImplementedError
