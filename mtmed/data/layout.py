@@ -15,6 +15,7 @@ from mtmed.data.layout_file import Layout, known_layouts, read_layout
 from mtmed.data.manifest import Manifest
 from mtmed.data.template import Fields, Key, Template, find_files, list_files, list_folders
 from mtmed.errors import InputError
+from mtmed.transforms.pneumothorax_table import is_pneumothorax_table, labelled_images
 
 __all__ = ["Layout", "LayoutMatch", "apply_layout", "known_layouts", "match_layout", "read_layout"]
 
@@ -55,7 +56,7 @@ def match_layout(layout: Layout, folder: str | os.PathLike[str], *, exclude_susp
 
     Args:
         layout: where the files are.
-        folder: the data set's folder. No image is opened.
+        folder: the data set's folder. No image is opened. Of a table of X-rays it is read which of them are labelled.
         exclude_suspects: leave out the cases that the layout suspects to be mislabelled.
 
     Raises:
@@ -75,11 +76,14 @@ def match_layout(layout: Layout, folder: str | os.PathLike[str], *, exclude_susp
         raise InputError(folder, problem, f"give the folder that {layout.title} was unpacked to ({layout.source})")
     _refuse_orphans(layout, files, found)
     _require_table(layout, files, found)
+    tables = _rows_by_table(layout, files)
     labelled: list[Case] = []
     unlabelled: list[Case] = []
     excluded: dict[str, str] = {}
     for fields, _ in found:
         case = _make_case(layout, files, fields, layout.image)
+        if case.label in tables and Path(case.images[0]).stem not in tables[case.label]:
+            case = replace(case, label=None)
         if case.id in layout.exclude:
             excluded[case.id] = layout.exclude[case.id]
         else:
@@ -198,6 +202,14 @@ def _require_table(layout: Layout, files: _Files, found: Sequence[tuple[Fields, 
         return
     what = "scans" if layout.image[0].matches_folders else "images"
     raise InputError(files.folder, f"has {what} but no '{layout.label[0]}'", "give the folder that has both")
+
+
+def _rows_by_table(layout: Layout, files: _Files) -> dict[str | None, set[str]]:
+    """Names of the images that a table of all labels has rows for, where an image without a row is unlabelled."""
+    paths = [
+        str(files.folder / path) for template in layout.label if not template.fields for _, path in files.of(template)
+    ]
+    return {path: labelled_images(path) for path in paths if is_pneumothorax_table(path)}
 
 
 def _lone_files(layout: Layout, files: _Files, found: Sequence[tuple[Fields, str]]) -> Iterator[str]:

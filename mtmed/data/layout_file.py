@@ -14,7 +14,7 @@ key                 meaning
 ``image``           template of the images; a list has one template per modality; a case may lack all but the first
 ``label``           template of the label maps, paired with the images by the fields that both have; a list has one
                     template per rater, of which a case needs at least one; a template without fields is one file
-                    for all cases, a table of masks
+                    for all cases, a table of masks; X-rays that theirs has no row for are unlabelled
 ``maps``            templates of further voxel maps on the image's grid by name, ``{"brain_mask": ...}``; optional,
                     and each map is optional for each case
 ``test_image``      template (or list) of images that come without labels; optional

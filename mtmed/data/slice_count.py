@@ -7,6 +7,7 @@ import nibabel as nib
 
 from mtmed.data.case import Case
 from mtmed.errors import InputError
+from mtmed.transforms.dicom import DICOM_SUFFIXES
 from mtmed.transforms.reading import read_volume
 from mtmed.transforms.slice_stack import slice_files
 
@@ -29,7 +30,7 @@ def slices_of_cases(cases: Sequence[Case]) -> int:
 def _slices(path: str) -> int:
     if Path(path).is_dir():
         return len(slice_files(Path(path)))
-    if path.lower().endswith(".png"):
+    if path.lower().endswith((".png", *DICOM_SUFFIXES)):
         return 1
     if not path.lower().endswith((".nii", ".nii.gz")):
         volume = read_volume(path)

@@ -14,13 +14,14 @@ from mtmed.data.manifest import MANIFEST_NAME, load_cohort
 from mtmed.data.modalities import select_modalities
 from mtmed.data.rows import parse_row
 from mtmed.errors import InputError
+from mtmed.transforms.dicom import DICOM_SUFFIXES
 from mtmed.transforms.slice_stack import is_slice_stack, parse_slice_name, scan_name
 from mtmed.transforms.writing import label_map_stem
 
 __all__ = ["inference_cases", "require_checkpoint"]
 
 _PATH = (str, Path)
-_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".png")
+_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", *DICOM_SUFFIXES)
 _NUMBERED = re.compile(r"case(?P<case_number>\d+)_day(?P<day_number>\d+)")
 
 
@@ -53,8 +54,8 @@ def inference_cases(
               them, or their labelled cases if there are no test cases. Modalities are chosen by name; a network of one
               modality also takes a data set of one modality that has another name;
             * for networks of one modality, an image, a folder of PNG slices (one scan), a folder of images (all images
-              and scans below it, but no PNG beside images of other formats unless it is a slice of a scan), or a list
-              of these.
+              and scans below it, but no PNG beside images of other formats unless it is a slice of a scan; X-rays in
+              DICOM are one case each), or a list of these.
         modalities: names of the image channels of the network, in order.
         allow_missing: take cases that lack some of the modalities, with None in their place.
 
@@ -132,7 +133,7 @@ def _cases(
 def _images_below(folder: Path) -> list[Path]:
     """Images in a folder and below it, sorted; the slices of a scan are one, their folder.
 
-    Beside images of other formats a PNG is a preview and no image.
+    Beside images of other formats a PNG is a preview and no image; beside X-rays in DICOM only one of the same name.
     """
     files = [
         file
@@ -141,8 +142,11 @@ def _images_below(folder: Path) -> list[Path]:
     ]
     scans = {file.parent for file in files if parse_slice_name(file.name)}
     single = [file for file in files if not parse_slice_name(file.name)]
-    volumes = [file for file in single if file.suffix.lower() != ".png"]
-    return sorted({*scans, *(volumes or single)})
+    others = [file for file in single if file.suffix.lower() != ".png"]
+    if all(file.suffix.lower() in DICOM_SUFFIXES for file in others):
+        x_rays = {file.with_suffix("") for file in others}
+        others += [file for file in single if file.suffix.lower() == ".png" and file.with_suffix("") not in x_rays]
+    return sorted({*scans, *others})
 
 
 def _numbers_of(case: Case) -> dict[str, dict[str, float]]:

@@ -13,6 +13,7 @@ from mtmed.transforms.modality_dropout import ModalityDropout
 from mtmed.transforms.predicted_masks import PredictedMasksd
 from mtmed.transforms.raters import SplitRatersd
 from mtmed.transforms.reading import LoadVolumed
+from mtmed.transforms.relative_run_length import decode_relative_run_lengths, encode_relative_run_lengths
 from mtmed.transforms.reorientation import Flip, Rotate90
 from mtmed.transforms.run_length import decode_run_lengths, encode_run_lengths
 from mtmed.transforms.slice_features import AppendSliceFeaturesd, ImageFactsd
@@ -55,7 +56,9 @@ __all__ = [
     "SplitRatersd",
     "TissueChannelsd",
     "ViewMaker",
+    "decode_relative_run_lengths",
     "decode_run_lengths",
+    "encode_relative_run_lengths",
     "encode_run_lengths",
     "resample_label_to",
     "segment_tissue",

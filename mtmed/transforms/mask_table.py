@@ -1,11 +1,8 @@
 """Masks of a table ``id,class,segmentation``, one row per slice and organ, as the UW-Madison ``train.csv``."""
 
-import csv
 import re
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,8 @@ from numpy.typing import NDArray
 
 from mtmed.errors import InputError
 from mtmed.organ_masks import MOST_ORGANS
-from mtmed.transforms.nifti import NiftiVolume, check_file
+from mtmed.transforms.csv_table import KeptTables, table_header, table_rows
+from mtmed.transforms.nifti import NiftiVolume
 from mtmed.transforms.run_length import decode_run_lengths
 from mtmed.transforms.slice_stack import is_slice_stack, parse_slice_name, scan_name, slice_numbers
 
@@ -21,7 +19,6 @@ __all__ = ["MaskTable", "read_mask_table", "table_problems", "unlisted_scans"]
 
 _ID = re.compile(r"(?P<scan>.+)_slice_(?P<number>\d+)")
 _MASKS = ("segmentation", "predicted")
-_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -50,14 +47,7 @@ class MaskTable:
         Raises:
             InputError: the file is missing or no such table; there are more organs than `MOST_ORGANS`.
         """
-        path = Path(path)
-        check_file(path)
-        stat = path.stat()
-        with _lock:  # the threads that fill a store all want the same table
-            table = _kept(path, stat.st_mtime_ns, stat.st_size)
-        if isinstance(table, InputError):
-            raise InputError(table.culprit, table.problem, table.remedy)
-        return table
+        return _tables.read(path)
 
 
 def read_mask_table(path: str | Path, image: NiftiVolume) -> NiftiVolume:
@@ -163,41 +153,19 @@ def _id(scan: str, number: int) -> str:
     return f"{scan}_slice_{number:04d}"
 
 
-@lru_cache(maxsize=4)
-def _kept(path: Path, modified: int, size: int) -> MaskTable | InputError:
-    """Parse a table, or say what is wrong with it; the result is kept until the file is written again."""
-    try:
-        return _parse(path)
-    except InputError as error:
-        # without its traceback, which would keep the rows that were read
-        return InputError(error.culprit, error.problem, error.remedy)
-
-
 def _parse(path: Path) -> MaskTable:
     scans: dict[str, dict[int, dict[str, str]]] = {}
     doubled: dict[str, str] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            lines = csv.reader(stream)
-            header = next(lines, [])
-            columns = _columns(path, header)
-            for fields in lines:
-                if not fields:
-                    continue
-                if len(fields) != len(header):
-                    problem = f"line {lines.line_num} has {len(fields)} fields, expected {len(header)}"
-                    raise InputError(path, problem, "write the table again")
-                row_id, organ, text = (fields[column].strip() for column in columns)
-                found = _ID.fullmatch(row_id)
-                if found is None or not organ:
-                    problem = f"line {lines.line_num} has the id '{row_id}' and the class '{organ}'"
-                    raise InputError(path, problem, "write ids as case123_day20_slice_0001 and name the organ")
-                row = scans.setdefault(found["scan"], {}).setdefault(int(found["number"]), {})
-                if organ in row:
-                    doubled.setdefault(found["scan"], f"{row_id} and {organ}")
-                row[organ] = "" if text.lower() == "nan" else text
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(path, f"cannot be read as a table ({error})", "write it again as UTF-8 CSV") from error
+    header = table_header(path)
+    for line, (row_id, organ, text) in table_rows(path, _columns(path, header)):
+        found = _ID.fullmatch(row_id)
+        if found is None or not organ:
+            problem = f"line {line} has the id '{row_id}' and the class '{organ}'"
+            raise InputError(path, problem, "write ids as case123_day20_slice_0001 and name the organ")
+        row = scans.setdefault(found["scan"], {}).setdefault(int(found["number"]), {})
+        if organ in row:
+            doubled.setdefault(found["scan"], f"{row_id} and {organ}")
+        row[organ] = "" if text.lower() == "nan" else text
     classes = tuple(sorted({organ for rows in scans.values() for row in rows.values() for organ in row}))
     if not 1 <= len(classes) <= MOST_ORGANS:
         problem = f"names {len(classes)} classes, expected 1 to {MOST_ORGANS}"
@@ -212,3 +180,6 @@ def _columns(path: Path, header: list[str]) -> tuple[int, int, int]:
         problem = f"has the columns {', '.join(header) or 'none'}, expected id, class and {' or '.join(_MASKS)}"
         raise InputError(path, problem, "give the table of masks, with commas between its fields")
     return names.index("id"), names.index("class"), names.index(masks)
+
+
+_tables = KeptTables(lambda path: _parse(path))

@@ -9,8 +9,12 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from mtmed.organ_masks import pack_masks
+from mtmed.transforms.slice_axis import slice_axis
 
-__all__ = ["PredictedMasksd"]
+__all__ = ["HIGHEST_PROBABILITY", "PredictedMasksd"]
+
+HIGHEST_PROBABILITY = "highest_probability"
+"""Where the meta data of a packed map keep the highest probabilities."""
 
 
 class PredictedMasksd(MapTransform):
@@ -19,6 +23,10 @@ class PredictedMasksd(MapTransform):
     For a bundle's ``postprocessing``, behind MONAI's ``Activationsd`` (``sigmoid: true``) and ``Invertd``
     (``nearest_interp: false``), which brings the probabilities to the grid of the image's file: they are interpolated,
     not the masks, so that outlines lie between the voxels of the network's coarser grid. Works on one case.
+
+    Of a volume the meta data keep, under ``highest_probability``, the highest probability of each organ in each slice
+    across the axis from feet to head: a list of organs with a list of slices each. By it
+    `mtmed.metrics.image_auc` ranks slices.
 
     Args:
         keys: entries with probabilities (K, H, W[, D]) in [0, 1], one channel per organ.
@@ -47,5 +55,13 @@ class PredictedMasksd(MapTransform):
             packed = pack_masks(plain > self.threshold)
             if isinstance(probabilities, MetaTensor):
                 packed = MetaTensor(packed).copy_meta_from(probabilities)
+                if plain.ndim == 4:
+                    packed.meta[HIGHEST_PROBABILITY] = _highest_in_slices(plain, probabilities.affine)
             result[key] = packed
         return result
+
+
+def _highest_in_slices(probabilities: torch.Tensor, affine: torch.Tensor) -> list[list[float]]:
+    within = [axis for axis in (1, 2, 3) if axis != 1 + slice_axis(affine.cpu().numpy())]
+    highest: list[list[float]] = probabilities.amax(within).tolist()
+    return highest

@@ -13,9 +13,11 @@ from monai.transforms import MapTransform
 from numpy.typing import NDArray
 
 from mtmed.errors import InputError
+from mtmed.transforms.dicom import DICOM_SUFFIXES, read_dicom_image
 from mtmed.transforms.itk import ITK_SUFFIXES, read_itk
 from mtmed.transforms.mask_table import read_mask_table
 from mtmed.transforms.nifti import NiftiVolume, check_file, read_nifti, shape_text
+from mtmed.transforms.pneumothorax_table import is_pneumothorax_table, read_pneumothorax_table
 from mtmed.transforms.png import read_png, read_png_label
 from mtmed.transforms.resampling import resample_volume_to
 from mtmed.transforms.slice_stack import parse_slice_name, read_slice_stack
@@ -41,11 +43,12 @@ _SMALL_INTEGERS = {np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int16)}  #
 
 
 def read_volume(path: str | Path) -> NiftiVolume:
-    """Read NIfTI, NRRD or MetaImage (LPS turned to RAS), a folder of PNG slices as one volume, or one grey PNG.
+    """Read NIfTI, NRRD or MetaImage (LPS turned to RAS), a folder of PNG slices, one grey PNG, or a DICOM X-ray.
 
     Raises:
         InputError: the file is missing, damaged or of another format; see `read_nifti`,
-            `mtmed.transforms.slice_stack.read_slice_stack` and `mtmed.transforms.png.read_png`.
+            `mtmed.transforms.slice_stack.read_slice_stack`, `mtmed.transforms.png.read_png` and
+            `mtmed.transforms.dicom.read_dicom_image`.
     """
     path = Path(path)
     name = path.name.lower()
@@ -55,36 +58,41 @@ def read_volume(path: str | Path) -> NiftiVolume:
         return read_itk(path)
     if name.endswith(_PNG):
         return read_png(path)
+    if name.endswith(DICOM_SUFFIXES):
+        return read_dicom_image(path)
     if path.is_dir():
         return read_slice_stack(path)
     check_file(path)
-    known = ", ".join((*_NIFTI, *ITK_SUFFIXES, _PNG))
+    known = ", ".join((*_NIFTI, *ITK_SUFFIXES, _PNG, *DICOM_SUFFIXES))
     raise InputError(path, f"unknown format, supported are {known} and folders of slices", "convert it to .nii.gz")
 
 
 def read_label(path: str | Path, image: NiftiVolume | None) -> NiftiVolume:
     """Read what belongs to an image: a label map, masks that may overlap, or another map of whole numbers.
 
-    A table (``.csv``) gives the packed masks of the image's slices, a colour PNG packed masks, all other files what
-    `read_volume` gives. A PNG without a spacing in its name lies on the grid of a PNG image of its size.
+    A table (``.csv``) gives the packed masks of the image's slices, or of an X-ray, as its columns tell; a colour PNG
+    packed masks, all other files what `read_volume` gives. A PNG without a spacing in its name lies on the grid of a
+    PNG image or an X-ray of its size.
 
     Args:
         path: the file, or a folder of slices.
         image: the image that it belongs to; None if there is none, which a table needs.
 
     Raises:
-        InputError: see `read_volume`, `mtmed.transforms.mask_table.read_mask_table` and
+        InputError: see `read_volume`, `mtmed.transforms.mask_table.read_mask_table`,
+            `mtmed.transforms.pneumothorax_table.read_pneumothorax_table` and
             `mtmed.transforms.png.read_png_label`; or a table is given without an image.
     """
     name = Path(path).name.lower()
     if name.endswith(".csv"):
         if image is None:
             raise InputError(path, "is a table of masks, which needs an image", "load the image before the label")
-        return read_mask_table(path, image)
+        return read_pneumothorax_table(path, image) if is_pneumothorax_table(path) else read_mask_table(path, image)
     if not name.endswith(_PNG):
         return read_volume(path)
     label = read_png_label(path)
-    if image is None or not image.path.lower().endswith(_PNG) or parse_slice_name(Path(path).name) is not None:
+    flat = image is not None and image.path.lower().endswith((_PNG, *DICOM_SUFFIXES))
+    if image is None or not flat or parse_slice_name(Path(path).name) is not None:
         return label
     return replace(label, affine=image.affine, spacing=image.spacing, notes=())
 

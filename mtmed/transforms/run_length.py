@@ -3,19 +3,17 @@
 Other data sets count columns first, start at 0, or give gaps instead of starts; these are other formats.
 """
 
-import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtmed.errors import InputError
+from mtmed.transforms.whole_numbers import parse_whole_numbers
 
 __all__ = ["decode_run_lengths", "encode_run_lengths"]
 
 _CULPRIT = "run lengths"
-_BLANKS = r"[ \t\r\n]"  # of all that \s allows, these are what numbers are separated by
-_WHOLE_NUMBERS = re.compile(rf"{_BLANKS}*(?:-?[0-9]{{1,18}}(?:{_BLANKS}+|$))*")
 
 
 def decode_run_lengths(text: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -52,10 +50,7 @@ def encode_run_lengths(mask: NDArray[Any]) -> str:
 
 def _bounds(text: str, shape: tuple[int, int]) -> NDArray[np.int64]:
     """First and past-the-last index of each run in the flattened image, (runs, 2)."""
-    if not _WHOLE_NUMBERS.fullmatch(text):
-        wrong = next(field for field in re.split(_BLANKS, text) if not _WHOLE_NUMBERS.fullmatch(field))
-        raise InputError(_CULPRIT, f"have the field {wrong[:20]!r}", "write whole numbers with blanks between them")
-    numbers = np.fromstring(text, np.int64, sep=" ") if text.strip() else np.zeros(0, np.int64)
+    numbers = parse_whole_numbers(text, _CULPRIT)
     if numbers.size % 2:
         problem = f"have {numbers.size} fields, an odd number"
         raise InputError(_CULPRIT, problem, "write a start and a length for each run")

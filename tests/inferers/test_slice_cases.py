@@ -87,7 +87,7 @@ def test_a_case_of_a_data_set_carries_its_numbers_and_nothing_else_of_its_metada
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(InputError, match=r"has no image \(.*\.png\)"):
+    with pytest.raises(InputError, match=r"has no image \(.*\.png, \.dcm, \.dicom\)"):
         inference_cases(tmp_path, modalities=["MR"])
     with pytest.raises(InputError, match="gone: no such file"):
         inference_cases({"MR": str(tmp_path / "gone")}, modalities=["MR"])

@@ -240,6 +240,33 @@ def test_a_probability_at_the_threshold_is_outside_and_meta_data_stay():
     assert PredictedMasksd("pred", threshold=0.95)({"pred": probabilities})["pred"].flatten().tolist() == [0, 0, 2]
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_highest_probabilities_are_those_of_the_slices_of_the_file(tmp_path, name):
+    shape, affine = FILES[name]
+    source = tmp_path / "scan.nii.gz"
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).normal(size=shape).astype(np.float32), affine), source)
+    (found,) = _run(tmp_path, [source], Waves(), threshold=0.9485)
+    across = {"axial": 2, "slices first and down": 0, "slices second": 1}[name]
+    highest = np.array(found["pred"].meta["highest_probability"])
+    assert highest.shape == (3, shape[across])
+    written = np.asanyarray(nib.load(tmp_path / "out" / "scan_seg.nii.gz").dataobj)
+    masks = unpack_masks(np.moveaxis(written, across, 0)[None], 3)
+    # a slice has an organ exactly where its highest probability is above the threshold
+    assert np.array_equal(highest > 0.9485, masks.any((2, 3)))
+    assert 0 < (highest > 0.9485).mean() < 1
+
+
+def test_highest_probabilities_are_the_largest_of_each_slice():
+    probabilities = torch.rand(2, 5, 4, 3, generator=torch.Generator().manual_seed(0))
+    affine = torch.diag(torch.tensor([1.0, 1.0, -2.0, 1.0], dtype=torch.float64))
+    for axis, turned in ((3, affine), (1, affine[[2, 1, 0, 3]]), (2, affine[[0, 2, 1, 3]])):
+        found = PredictedMasksd("pred")({"pred": MetaTensor(probabilities, affine=turned)})["pred"]
+        expected = probabilities.movedim(axis, 1).flatten(2).amax(2)
+        assert torch.equal(torch.tensor(found.meta["highest_probability"]), expected)
+    image = PredictedMasksd("pred")({"pred": MetaTensor(probabilities[..., 0])})["pred"]
+    assert "highest_probability" not in image.meta
+
+
 def test_keys_and_thresholds_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="threshold is 1"):
         PredictedMasksd("pred", threshold=1)
