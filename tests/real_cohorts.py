@@ -2,10 +2,11 @@
 
 Run ``python tests/real_cohorts.py SCANS OUT`` to write ``OUT/pretraining`` (two CT data sets that label different
 things), ``OUT/abdomen`` (one CT with four organs), ``OUT/left_atrium`` (five MR patients), ``OUT/acdc`` (ten hearts in
-two phases) and ``OUT/gi_tract_uwm_2d`` (25 slices of eight abdomens). A handful of cases: they show that the path from
-scan to result works on real data, nothing more.
+two phases), ``OUT/gi_tract_uwm_2d`` (25 slices of eight abdomens) and ``OUT/pneumothorax_siim`` (eleven X-rays). A
+handful of cases: they show that the path from scan to result works on real data, nothing more.
 """
 
+import gzip
 import json
 import re
 import shutil
@@ -17,11 +18,11 @@ from typing import Any
 import nibabel
 import numpy as np
 
-__all__ = ["abdomen", "acdc", "gi_tract_uwm_2d", "left_atrium", "lung", "pretraining"]
+__all__ = ["abdomen", "acdc", "gi_tract_uwm_2d", "left_atrium", "lung", "pneumothorax_siim", "pretraining"]
 
 # value in the source's 61 structures -> value and name here
 _ORGANS = {5: (1, "liver"), 1: (2, "spleen"), 2: (3, "right kidney"), 3: (4, "left kidney")}
-_ATRIUM_SPACING = 0.625  # mm; the challenge's, since the files store none
+_ATRIUM_SPACING = 0.625  # mm, isotropic; the challenge's, assumed since the files store none
 _HEART_SPACING = (1.5, 1.5, 10.0)  # mm; usual of the challenge, since the files store none
 _SLICE_NAME = re.compile(r"(case(?P<case>\d+)_day(?P<day>\d+))_slice_(?P<slice>\d+)\.png")
 
@@ -85,7 +86,11 @@ def pretraining(scans: Path, folder: Path) -> Path:
 
 
 def left_atrium(scans: Path, folder: Path) -> Path:
-    """Five late-enhancement MR scans with the left atrium, normalised to zero mean and unit variance."""
+    """Five late-enhancement MR scans with the left atrium, normalised to zero mean and unit variance.
+
+    The files store neither spacing nor place: 0.625 mm isotropic, the challenge's, is assumed, and the axes are written
+    as if they grew to the right, the front and the head. Each scan counts as a patient.
+    """
     import h5py
 
     _folders(folder)
@@ -147,7 +152,34 @@ def gi_tract_uwm_2d(scans: Path, folder: Path) -> Path:
     return _manifest(folder, "MR", labels, list(rows), **rows)
 
 
+def pneumothorax_siim(scans: Path, folder: Path) -> Path:
+    """Eleven real chest X-rays, PNG and DICOM: one with pneumothorax, two without, eight that nobody labelled.
+
+    The table is the challenge's whole one, of which the other 12,044 images are not at hand. A PNG does not say its
+    pixel size (1 mm is taken), the DICOM does.
+    """
+    source = scans / "pneumothorax_siim"
+    for part in ("images", "unlabelled"):
+        shutil.copytree(source / part, folder / part, dirs_exist_ok=True)
+    with gzip.open(source / "siim-pneumothorax-train-rle.csv.gz", "rb") as packed:
+        (folder / "train-rle.csv").write_bytes(packed.read())
+    rows = {
+        path.stem: {"image": f"images/{path.name}", "label": "train-rle.csv"}
+        for path in sorted((folder / "images").iterdir())
+    }
+    _manifest(folder, "CR", ["pneumothorax"], list(rows), **{case: {**row, "id": case} for case, row in rows.items()})
+    file = folder / "dataset.json"
+    content = json.loads(file.read_text())
+    content["overlapping"] = True
+    unlabelled = sorted((folder / "unlabelled").iterdir())
+    content["test"] = [
+        {"image": f"unlabelled/{path.name}", "id": path.stem, "patient": path.stem} for path in unlabelled
+    ]
+    file.write_text(json.dumps(content, indent=4) + "\n")
+    return folder
+
+
 if __name__ == "__main__":
     scans, out = Path(sys.argv[1]), Path(sys.argv[2])
-    for make in (pretraining, abdomen, left_atrium, acdc, gi_tract_uwm_2d):
+    for make in (pretraining, abdomen, left_atrium, acdc, gi_tract_uwm_2d, pneumothorax_siim):
         print(make(scans, out / make.__name__))

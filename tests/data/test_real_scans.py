@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from real_cohorts import abdomen, lung, pretraining
+from real_cohorts import abdomen, left_atrium, lung, pretraining
 
 from mtmed.cli import main
 from mtmed.data import check_cases, load_cohort
@@ -47,6 +47,13 @@ KITS = {
     "00176": (102, 5, 0.977, 119_367, 9_837),
     "00206": (60, 5, 0.971, 90_282, 8_667),
 }
+ATRIA = {
+    "5FKQL4K14KCB72Y8YMC2": ((180, 134, 88), 190_858),
+    "8M99G0JLAXG9GLPV0O8G": ((148, 141, 88), 85_077),
+    "CMPXO4J23G58J53Q98SZ": ((200, 148, 88), 252_364),
+    "DQ5UYBGR5QP6L692QSG6": ((179, 143, 88), 132_128),
+    "FGM5NIWN3URY4HF4WNUW": ((174, 148, 88), 226_997),
+}
 LESIONS = {"patient07": 1_300, "patient26": 8_227}
 
 
@@ -61,6 +68,15 @@ def test_kits_label_volumes_are_read_right(real_data: Path, case: str) -> None:
     # slice by slice, because one volume has 166 million voxels
     counts = sum(np.bincount(plane.ravel(), minlength=3) for plane in volume.data)
     assert counts[1:].tolist() == [kidney, tumour]
+
+
+def test_left_atria_are_five_patients_with_the_spacing_that_is_assumed(real_data: Path, tmp_path: Path) -> None:
+    report = check_cases(load_cohort(left_atrium(real_data, tmp_path)))
+    assert (report.errors, report.notices) == ([], [])
+    found = {case.key.split("/")[1]: (case.shape, case.voxels[1]) for case in report.cases}
+    assert found == ATRIA
+    assert {case.spacing for case in report.cases} == {(0.625, 0.625, 0.625)}
+    assert len({case.group for case in report.cases}) == 5
 
 
 def test_ct_cohorts_of_two_kinds_pass_the_check(
