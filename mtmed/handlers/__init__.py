@@ -5,7 +5,7 @@ from mtmed.handlers.early_stopping import EarlyStopping
 from mtmed.handlers.history import LossHistory
 from mtmed.handlers.progress import Progress
 from mtmed.handlers.tensorboard import TensorBoardLog
-from mtmed.handlers.weights_writer import BestModelWriter, EncoderWriter, LastModelWriter
+from mtmed.handlers.weights_writer import BestModelWriter, EncoderWriter, LastModelWriter, SharedWeightsWriter
 
 __all__ = [
     "BestModelWriter",
@@ -15,5 +15,6 @@ __all__ = [
     "LastModelWriter",
     "LossHistory",
     "Progress",
+    "SharedWeightsWriter",
     "TensorBoardLog",
 ]

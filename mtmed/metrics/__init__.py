@@ -3,11 +3,13 @@
 from mtmed.metrics.boundary import boundary_difference
 from mtmed.metrics.case_report import CaseReport
 from mtmed.metrics.evaluation import EvaluationReport, evaluation_cases
+from mtmed.metrics.image_auc import ImageAuc, image_auc
 from mtmed.metrics.interval import Interval, mean_interval, resampled_interval
 from mtmed.metrics.isbi2015 import cohort_isbi_score, isbi_score
 from mtmed.metrics.lesion_report import LesionReport, RaterScore, lesion_table, summarise_lesions, write_lesion_report
 from mtmed.metrics.lesions import LESION_RULES, LesionScore, score_lesions, volume_correlation
 from mtmed.metrics.mean_dice import MeanDice
+from mtmed.metrics.mean_scan_dice import MeanScanDice
 from mtmed.metrics.mean_slice_dice import MeanSliceDice
 from mtmed.metrics.overlay import overlay_figure, save_overlay
 from mtmed.metrics.pair_accuracy import PairAccuracy
@@ -28,10 +30,12 @@ __all__ = [
     "CaseReport",
     "EmptyPolicy",
     "EvaluationReport",
+    "ImageAuc",
     "Interval",
     "LesionReport",
     "LesionScore",
     "MeanDice",
+    "MeanScanDice",
     "MeanSliceDice",
     "OrganScore",
     "OrganSlice",
@@ -46,6 +50,7 @@ __all__ = [
     "competition_dice",
     "competition_score",
     "evaluation_cases",
+    "image_auc",
     "isbi_score",
     "lesion_table",
     "mean_interval",

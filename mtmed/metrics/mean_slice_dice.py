@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from ignite.metrics.metric import reinit__is_reduced
 from monai.handlers import from_engine
-from monai.utils import convert_to_tensor
 
+from mtmed.metrics.mask_pairs import mask_pairs
 from mtmed.metrics.organ_means import OrganMeans
 from mtmed.metrics.scores import EmptyPolicy
-from mtmed.organ_masks import organ_values, unpack_masks
+from mtmed.organ_masks import organ_values
 
 __all__ = ["MeanSliceDice"]
 
@@ -57,24 +57,10 @@ class MeanSliceDice(OrganMeans):
         Raises:
             ValueError: if a prediction has neither one channel nor one per organ, or another shape than its reference.
         """
-        predictions, references = output
-        for prediction, reference in zip(predictions, references, strict=True):
-            ours = self._masks(convert_to_tensor(prediction, track_meta=False))
-            theirs = unpack_masks(convert_to_tensor(reference, track_meta=False), len(self.names)).bool()
-            if ours.shape != theirs.shape:
-                found = f"{tuple(ours.shape)} and {tuple(theirs.shape)}"
-                raise ValueError(f"Masks of prediction and reference have the shapes {found}; bring them to one grid.")
+        for ours, theirs in mask_pairs(output, len(self.names)):
             both, in_ours, in_theirs = (mask.sum((-2, -1)).double() for mask in (ours & theirs, ours, theirs))
             size = in_ours + in_theirs
             dice = torch.where(size > 0, 2 * both / size.clamp(min=1), float(self.empty == "one"))
             counted = in_theirs > 0 if self.empty == "nan" else torch.ones_like(in_theirs, dtype=torch.bool)
             self._sums += (dice * counted).reshape(len(self.names), -1).sum(1).to(self._sums)
             self._counts += counted.reshape(len(self.names), -1).sum(1).to(self._counts)
-
-    def _masks(self, prediction: torch.Tensor) -> torch.Tensor:
-        if len(prediction) == len(self.names):
-            return prediction > 0  # of a single organ, logits and packed map alike
-        if len(prediction) != 1:
-            found = f"{len(prediction)} channels for {len(self.names)} organs"
-            raise ValueError(f"A prediction has {found}; give logits with one each, or one packed map.")
-        return unpack_masks(prediction, len(self.names)).bool()

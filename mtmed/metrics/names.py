@@ -44,6 +44,8 @@ PAIR_METRICS: dict[str, str] = {
 
 SLICE_METRICS: dict[str, str] = {
     "slice_dice": "slice Dice",
+    "positive_slice_dice": "Dice of positive slices",
+    "slice_dice_empty_one": "slice Dice, both empty 1",
     "dice": "Dice",
     "hausdorff": "normalised Hausdorff distance",
     "competition_dice": "competition Dice",

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mtmed.metrics.scores import EmptyPolicy
 
-__all__ = ["dice_of_sizes", "slice_dice", "slice_sizes"]
+__all__ = ["dice_of_sizes", "dice_of_slices", "slice_dice", "slice_sizes"]
 
 
 def slice_dice(
@@ -24,7 +24,13 @@ def slice_dice(
     Returns:
         One value per slice, NaN for those left out.
     """
-    both, in_reference, in_prediction = slice_sizes(prediction, reference)
+    return dice_of_slices(*slice_sizes(prediction, reference), empty=empty)
+
+
+def dice_of_slices(
+    both: NDArray[np.int64], in_reference: NDArray[np.int64], in_prediction: NDArray[np.int64], *, empty: EmptyPolicy
+) -> NDArray[np.float64]:
+    """The same from the sizes that `slice_sizes` counts."""
     dice = dice_of_sizes(both, in_reference, in_prediction, empty=empty)
     if empty == "nan":
         dice[in_reference == 0] = math.nan

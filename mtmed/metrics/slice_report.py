@@ -1,6 +1,7 @@
 """Scoring of scans that are segmented slice by slice, while an evaluator runs over them: every scan on its own grid."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from monai.data import MetaTensor
-from nibabel.orientations import io_orientation
 
 from mtmed.data.case import Case
 from mtmed.data.manifest import Cohort
@@ -20,6 +20,9 @@ from mtmed.metrics.slice_scores import OrganSlice, SliceScore, score_slices
 from mtmed.metrics.slice_summary import slice_table, summarise_slices
 from mtmed.metrics.tables import write_json, write_rows
 from mtmed.organ_masks import organ_values, packed_names
+from mtmed.transforms.nifti import NiftiVolume
+from mtmed.transforms.predicted_masks import HIGHEST_PROBABILITY
+from mtmed.transforms.slice_axis import slice_axis
 
 __all__ = ["SliceReport", "write_slice_report"]
 
@@ -32,7 +35,9 @@ class SliceReport(CaseReport):
     Predictions are packed maps of masks that may overlap (`mtmed.organ_masks`). A label that a data set names
     ``"liver + tumour"`` counts for both organs. Predictions are brought to the grid of the
     label file (the image's own), so that resampling errors count. Slices are the planes across the axis that runs from
-    feet to head. Organs are matched by name: those that both the network and the case's data set label. Writes
+    feet to head. Organs are matched by name: those that both the network and the case's data set label. A prediction of
+    `mtmed.transforms.PredictedMasksd` brings the highest probability of each organ in each slice, from which
+    `mtmed.metrics.image_auc` is made; a slice is an image, and so is an X-ray. Writes
     ``scores.csv`` (a row per scan and organ), ``slices.csv`` (a row per slice and organ), ``summary.json`` and, per
     scan, ``overlays/<case>.png``, and logs the table.
 
@@ -76,6 +81,7 @@ class SliceReport(CaseReport):
             window=window,
             overlays=overlays,
         )
+        self.names = tuple(organs)
         self.empty: EmptyPolicy = empty
         self.protocol = {"empty": empty, **(protocol or {})}
         self.seed = seed
@@ -90,7 +96,7 @@ class SliceReport(CaseReport):
         """Score the organs of one scan and draw it."""
         reference = read_reference(str(case.label), case.images[0])
         predicted = prediction_on_grid(prediction, reference)
-        across = int(np.flatnonzero(io_orientation(reference.affine)[:, 0] == 2)[0])
+        across = slice_axis(reference.affine)
         scores, slices = score_slices(
             np.moveaxis(predicted, across, 0),
             np.moveaxis(reference.data, across, 0),
@@ -99,6 +105,7 @@ class SliceReport(CaseReport):
             case=case.id,
             group=case.group,
             empty=self.empty,
+            highest=self._highest(prediction, reference),
         )
         self.scores += scores
         self.slices += slices
@@ -106,6 +113,23 @@ class SliceReport(CaseReport):
             f"{one.organ} {one.slice_dice:.2f} / {one.dice:.2f}" for one in scores
         )
         self.draw(case, name, predicted, reference, caption)
+
+    def _highest(self, prediction: MetaTensor, reference: NiftiVolume) -> dict[str, list[float]]:
+        """Highest probability of each organ in each slice of the reference; NaN for slices that were not predicted."""
+        known = prediction.meta.get(HIGHEST_PROBABILITY)
+        if known is None:
+            return {}
+        # from the middle of each slice to the slice of the prediction in which it lies
+        across, affine = slice_axis(reference.affine), np.asarray(prediction.affine.cpu(), np.float64)
+        middles = np.ones((reference.data.shape[across], 4))
+        middles[:, :3] = (np.array(reference.data.shape[:3]) - 1) / 2
+        middles[:, across] = np.arange(len(middles))
+        places = middles @ (np.linalg.inv(affine) @ reference.affine).T
+        index = np.floor(places[:, slice_axis(affine)] + 0.5).astype(np.int64)
+        slices = len(known[0])
+        seen = (index >= 0) & (index < slices)
+        of_organs = np.where(seen, np.asarray(known, np.float64)[:, np.clip(index, 0, slices - 1)], math.nan)
+        return dict(zip(self.names, of_organs.tolist(), strict=True))
 
     def finish(self) -> None:
         """Write the report and log its table."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtmed.metrics.scores import EmptyPolicy, has_value
-from mtmed.metrics.slice_dice import dice_of_sizes, slice_dice, slice_sizes
+from mtmed.metrics.slice_dice import dice_of_sizes, dice_of_slices, slice_sizes
 from mtmed.metrics.tables import mean_of_defined
 from mtmed.metrics.uw_madison import competition_dice, competition_score, normalised_hausdorff
 
@@ -17,6 +17,9 @@ __all__ = ["SLICE_RULES", "OrganSlice", "SliceScore", "score_slices"]
 
 SLICE_RULES: dict[str, str] = {
     "slice_dice": "2D, of each slice and organ; only slices whose reference has the organ under 'nan', else all slices",
+    "positive_slice_dice": "2D, of each slice whose reference has the organ, whatever the rule",
+    "slice_dice_empty_one": "2D, of each slice, whatever the rule: both empty 1, only one of them empty 0",
+    "highest_probability": "of the organ in a slice, on the grid of the image's file; what image_auc ranks slices by",
     "dice": "3D, of each scan and organ",
     "slice, both empty": "'nan': left out; 'zero': 0; 'one': 1; both in slice_dice and in competition_dice",
     "slice, reference empty": "slice_dice: left out under 'nan', else 0; competition_dice: 0",
@@ -51,6 +54,7 @@ class OrganSlice:
         prediction_voxels: size of the prediction.
         false_positive_voxels: predicted outside the reference.
         false_negative_voxels: of the reference, not predicted.
+        highest_probability: of the organ in the slice; NaN where the prediction came without probabilities.
     """
 
     dataset: str
@@ -64,6 +68,7 @@ class OrganSlice:
     prediction_voxels: int
     false_positive_voxels: int
     false_negative_voxels: int
+    highest_probability: float
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ class SliceScore:
         group: patient.
         organ: name of the organ.
         slice_dice: mean of `slice_dice` over slices.
+        positive_slice_dice: mean over the slices whose reference has the organ, whatever the rule for the others.
+        slice_dice_empty_one: mean over all slices, whatever the rule; two empty masks are 1, a false positive is 0.
         dice: 3D Dice of the scan.
         hausdorff: see `normalised_hausdorff`.
         competition_dice: mean of `competition_dice` over slices.
@@ -96,6 +103,8 @@ class SliceScore:
     group: str
     organ: str
     slice_dice: float
+    positive_slice_dice: float
+    slice_dice_empty_one: float
     dice: float
     hausdorff: float
     competition_dice: float
@@ -120,6 +129,7 @@ def score_slices(
     case: str = "",
     group: str = "",
     empty: EmptyPolicy = "nan",
+    highest: Mapping[str, Sequence[float]] | None = None,
 ) -> tuple[list[SliceScore], list[OrganSlice]]:
     """Scores of every organ of a scan, and of each of its slices.
 
@@ -132,6 +142,7 @@ def score_slices(
         case: id of the case.
         group: patient.
         empty: rule for empty masks, see `SLICE_RULES`.
+        highest: highest probability of each organ in each slice, by the name of the organ; None if it is not known.
 
     Returns:
         One score per organ, and one row per organ and slice.
@@ -139,13 +150,16 @@ def score_slices(
     Raises:
         ValueError: if shapes differ or the rule is unknown.
     """
+    highest = highest or {}
     scores: list[SliceScore] = []
     rows: list[OrganSlice] = []
     for organ, (ours, theirs) in organs.items():
         masks = has_value(prediction, ours), has_value(reference, theirs)
-        both, in_reference, in_prediction = slice_sizes(*masks)
+        sizes = slice_sizes(*masks)
+        both, in_reference, in_prediction = sizes
         extra, missed = in_prediction - both, in_reference - both
-        per_slice, ranked = slice_dice(*masks, empty=empty), competition_dice(*masks, empty=empty)
+        per_slice, ranked = dice_of_slices(*sizes, empty=empty), competition_dice(*masks, empty=empty)
+        likely = highest.get(organ, [math.nan] * len(both))
         rows += [
             OrganSlice(
                 dataset=dataset,
@@ -159,6 +173,7 @@ def score_slices(
                 prediction_voxels=int(in_prediction[index]),
                 false_positive_voxels=int(extra[index]),
                 false_negative_voxels=int(missed[index]),
+                highest_probability=float(likely[index]),
             )
             for index in range(len(both))
         ]
@@ -173,6 +188,8 @@ def score_slices(
                 group=group or case,
                 organ=organ,
                 slice_dice=mean_of_defined(per_slice),
+                positive_slice_dice=mean_of_defined(dice_of_slices(*sizes, empty="nan")),
+                slice_dice_empty_one=mean_of_defined(dice_of_slices(*sizes, empty="one")),
                 dice=float(dice_of_sizes(both.sum(), in_reference.sum(), in_prediction.sum(), empty=empty)),
                 hausdorff=hausdorff,
                 competition_dice=mean_ranked,

@@ -89,8 +89,11 @@ def expected_scores(found: NDArray[np.bool_], reference: NDArray[np.bool_]) -> d
     points = [np.argwhere(mask) / np.array(mask.shape) for mask in (found, reference)]
     hausdorff = max(directed_hausdorff(*points)[0], directed_hausdorff(*points[::-1])[0]) / np.sqrt(3)
     ranked = np.mean([dice(a, b) for a, b in pairs if a.any() or b.any()])
+    positive = float(np.mean([dice(a, b) for a, b in pairs if b.any()]))
     return {
-        "slice_dice": float(np.mean([dice(a, b) for a, b in pairs if b.any()])),
+        "slice_dice": positive,
+        "positive_slice_dice": positive,
+        "slice_dice_empty_one": float(np.mean([dice(a, b) if a.any() or b.any() else 1 for a, b in pairs])),
         "dice": dice(found, reference),
         "hausdorff": hausdorff,
         "competition_dice": float(ranked),
@@ -152,6 +155,7 @@ def test_rows_of_slices_are_those_of_the_files(report: Path) -> None:
             assert float(row["dice"]) == pytest.approx(dice(found, reference))
         else:
             assert row["dice"] in ("", "nan")
+        assert (float(row["highest_probability"]) > 0.5) == found.any()
 
 
 def test_summary_pools_slices_and_averages_scans(report: Path) -> None:
@@ -168,6 +172,13 @@ def test_summary_pools_slices_and_averages_scans(report: Path) -> None:
         assert pooled["false_positive_voxels"] == sum(int((a & ~b).sum()) for a, b in pairs)
         over_scans = [float(r["dice"]) for r in table(report / "scores.csv") if r["organ"] == name]
         assert summary["organs"][name]["dice"]["mean"] == pytest.approx(np.mean(over_scans))
+        # what is predicted is seen in the highest probability, which is the same wherever something is
+        present = np.array([b.any() for _, b in pairs])
+        seen = np.array([a.any() for a, _ in pairs])
+        right, wrong = seen[present].mean(), seen[~present].mean()
+        area = summary["image_auc"][name]
+        assert area["value"] == pytest.approx((1 + right - wrong) / 2, abs=1e-6)
+        assert (area["positives"], area["negatives"]) == (present.sum(), (~present).sum())
     assert summary["pooled"]["overall"]["slice_dice"]["mean"] == pytest.approx(np.mean(means))
     protocol = summary["protocol"]
     assert (protocol["part"], protocol["shares"], protocol["empty"]) == ("validation", [60, 40, 0], "nan")
@@ -183,6 +194,8 @@ def test_empty_slices_count_as_the_rule_says(cohort: str, report: Path, tmp_path
         shown = int(row["slices"]) - int(row["empty_slices"])
         other = float(zero[row["case"], row["organ"]]["slice_dice"])
         assert other == pytest.approx(float(row["slice_dice"]) * shown / int(row["slices"]))
+        for named in ("positive_slice_dice", "slice_dice_empty_one"):
+            assert zero[row["case"], row["organ"]][named] == row[named]
     assert not (tmp_path / "out" / "overlays").exists()
 
 

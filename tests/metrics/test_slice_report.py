@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import math
 
 import nibabel as nib
 import numpy as np
@@ -15,9 +16,10 @@ from PIL import Image
 
 from mtmed.data.manifest import load_cohort
 from mtmed.errors import InputError
-from mtmed.metrics import SliceReport, evaluation_cases, score_slices
+from mtmed.metrics import SliceReport, evaluation_cases, image_auc, score_slices
 from mtmed.metrics.case_report import read_reference
 from mtmed.organ_masks import organ_values, pack_masks, unpack_masks
+from mtmed.transforms import PredictedMasksd
 from mtmed.transforms.run_length import encode_run_lengths
 
 ORGANS = ("large_bowel", "small_bowel", "stomach")
@@ -74,6 +76,12 @@ def _on_network_grid(masks):
     affine = torch.zeros(4, 4, dtype=torch.float64)
     affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = 3.0, -2.0, -1.5, 1.0
     return MetaTensor(torch.from_numpy(pack_masks(masks)), affine=affine)
+
+
+def _moved(slices):
+    matrix = np.eye(4)
+    matrix[0, 3] = slices
+    return matrix
 
 
 def _run(cohort, out, predictions, **options):
@@ -171,6 +179,46 @@ def test_voxels_of_a_joined_label_count_for_each_of_its_organs(tmp_path):
     assert report.scores == score_slices(pack_masks(_predicted(masks))[0], pack_masks(masks)[0], VALUES, **known)[0]
 
 
+def _probabilities(masks, generator):
+    """Probabilities of each organ, above a half in its masks, K D H W."""
+    return torch.from_numpy(np.where(masks, 0.5, 0.0) + 0.5 * generator.uniform(0.01, 0.99, masks.shape))
+
+
+def test_highest_probabilities_of_predicted_masks_reach_slices_and_summary(cohort, tmp_path, caplog):
+    generator, predictions, highest = np.random.default_rng(5), {}, {}
+    for seed, case in enumerate(cohort.cases):
+        probabilities = _probabilities(_predicted(_masks(seed, 5 + seed)), generator)
+        affine = _on_network_grid(_masks(seed, 5 + seed)).affine
+        data = PredictedMasksd("pred")({"pred": MetaTensor(probabilities, affine=affine)})
+        predictions[case.key], highest[case.id] = data["pred"], probabilities.amax((2, 3)).numpy()
+    with caplog.at_level(logging.INFO, "mtmed"):
+        report = _run(cohort, tmp_path / "out", predictions)
+    rows = _table(tmp_path / "out" / "slices.csv")
+    for row in rows:
+        expected = highest[row["case"]][ORGANS.index(row["organ"]), int(row["slice"]) - 1]
+        assert float(row["highest_probability"]) == pytest.approx(expected)
+        assert (float(row["highest_probability"]) > 0.5) == (int(row["prediction_voxels"]) > 0)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    for organ, found in summary["image_auc"].items():
+        own = [one for one in report.slices if one.organ == organ]
+        positive = [one.reference_voxels > 0 for one in own]
+        expected = image_auc([one.highest_probability for one in own], positive, [one.group for one in own])
+        assert (found["value"], found["positives"], found["negatives"]) == (expected.value, 12, 6)
+    assert [summary["image_auc"][organ]["value"] == 1 for organ in ORGANS] == [True, True, False]
+    assert "image AUC" in caplog.text
+
+
+def test_maps_without_probabilities_leave_their_cells_empty(cohort, tmp_path):
+    predictions = {case.key: _on_network_grid(_masks(seed, 5 + seed)) for seed, case in enumerate(cohort.cases)}
+    _run(cohort, tmp_path / "out", predictions)
+    assert {row["highest_probability"] for row in _table(tmp_path / "out" / "slices.csv")} == {""}
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["image_auc"]["stomach"] == {
+        **dict.fromkeys(("value", "low", "high")),
+        **dict.fromkeys(("positives", "negatives", "n_patients"), 0),
+    }
+
+
 @pytest.mark.parametrize("axes", ["RAS", "SPL", "LIP"])
 def test_slices_lie_across_the_axis_to_the_head_in_any_file(tmp_path, axes):
     masks = _masks(0, 6)
@@ -187,7 +235,14 @@ def test_slices_lie_across_the_axis_to_the_head_in_any_file(tmp_path, axes):
     content = {"name": "Toy", "modality": {"0": "MR"}, "labels": names, "training": rows}
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     cohort = load_cohort(tmp_path)
-    report = _run(cohort, tmp_path / "out", {"Toy/c": _on_network_grid(_predicted(masks))})
+    predicted = _on_network_grid(_predicted(masks))
+    # the network saw all slices but the lowest
+    predicted = MetaTensor(predicted.as_tensor()[:, 1:], affine=predicted.affine @ torch.from_numpy(_moved(1)))
+    predicted.meta["highest_probability"] = [[k + slice / 10 for slice in range(5)] for k in range(3)]
+    report = _run(cohort, tmp_path / "out", {"Toy/c": predicted})
+    up = [math.nan, 0.0, 0.1, 0.2, 0.3, 0.4]
+    highest = [one.highest_probability for one in report.slices if one.organ == "large_bowel"]
+    np.testing.assert_allclose(highest, up if axes != "LIP" else up[::-1])
     expected = score_slices(
         pack_masks(_predicted(masks))[0],
         pack_masks(masks)[0],

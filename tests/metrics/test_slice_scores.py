@@ -74,6 +74,28 @@ def test_slices_without_the_organ_follow_the_rule(rule, bowel, stomach):
         np.testing.assert_allclose(found, expected)
 
 
+@pytest.mark.parametrize("rule", ["nan", "zero", "one"])
+def test_columns_that_name_their_protocol_do_not_follow_the_rule(rule):
+    bowel, stomach = (_by_organ(score_slices(PREDICTION, REFERENCE, VALUES, empty=rule)[0])[organ] for organ in ORGANS)
+    assert (bowel.positive_slice_dice, stomach.positive_slice_dice) == pytest.approx(((2 / 3 + 8 / 9) / 2, 0.75 / 2))
+    # of the large bowel one empty slice has a false positive, of the stomach none
+    assert bowel.slice_dice_empty_one == pytest.approx((0 + 2 / 3 + 8 / 9 + 1 + 1) / 5)
+    assert stomach.slice_dice_empty_one == pytest.approx((1 + 1 + 0.75 + 0 + 1) / 5)
+    nothing = np.zeros_like(REFERENCE)
+    for prediction, expected in ((nothing, 1), (REFERENCE | 3, 0)):
+        for score in score_slices(prediction, nothing, VALUES, empty=rule)[0]:
+            assert math.isnan(score.positive_slice_dice)
+            assert score.slice_dice_empty_one == expected
+
+
+def test_highest_probabilities_stand_beside_their_slices():
+    highest = {"stomach": [0.1, 0.2, 0.9, 0.4, 0.0]}
+    slices = score_slices(PREDICTION, REFERENCE, VALUES, highest=highest)[1]
+    assert [one.highest_probability for one in slices if one.organ == "stomach"] == highest["stomach"]
+    # of an organ without probabilities they are not known
+    assert all(math.isnan(one.highest_probability) for one in slices if one.organ == "large_bowel")
+
+
 @pytest.mark.parametrize(
     ("rule", "dice", "hausdorff", "score"), [("nan", math.nan, math.nan, math.nan), ("zero", 0, 1, 0), ("one", 1, 0, 1)]
 )

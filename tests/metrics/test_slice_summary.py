@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtmed.errors import InputError
-from mtmed.metrics import mean_interval, score_slices, slice_table, summarise_slices, write_slice_report
+from mtmed.metrics import image_auc, mean_interval, score_slices, slice_table, summarise_slices, write_slice_report
 from mtmed.metrics.names import LOWER_IS_BETTER, METRIC_NAMES, NEITHER_IS_BETTER
 from mtmed.organ_masks import organ_values
 from mtmed.studies.results import read_scores
@@ -25,7 +25,9 @@ def _scores(patients=6, **options):
             prediction = np.where(generator.random(reference.shape) < 0.2, 0, reference)
             prediction |= (generator.random(reference.shape) < 0.05) * 2
             known = {"dataset": "Toy", "case": f"c{patient}d{day}", "group": f"p{patient}"}
-            found = score_slices(prediction.astype(np.uint8), reference.astype(np.uint8), VALUES, **known, **options)
+            highest = {organ: generator.random(len(reference)).round(1) for organ in VALUES}
+            maps = prediction.astype(np.uint8), reference.astype(np.uint8)
+            found = score_slices(*maps, VALUES, highest=highest, **known, **options)
             scores += found[0]
             slices += found[1]
     return scores, slices
@@ -60,6 +62,52 @@ def test_pooled_values_count_each_slice_once_and_scans_count_by_their_mean():
     assert summary["protocol"]["part"] == "validation"
     assert "reference lacks" not in summary["protocol"]["scores"]
     assert "0 to 1" in summary["protocol"]["scores"]["hausdorff"]
+
+
+@pytest.mark.parametrize("rule", ["nan", "zero", "one"])
+def test_dice_of_a_named_protocol_is_pooled_by_it_whatever_the_rule(rule):
+    scores, slices = _scores(empty=rule)
+    summary = summarise_slices(scores, slices)
+    named = {"positive_slice_dice": "nan", "slice_dice_empty_one": "one"}
+    for metric, own in named.items():
+        expected = summarise_slices(*_scores(empty=own))
+        for part in (lambda one: one["pooled"]["organs"]["stomach"], lambda one: one["pooled"]["overall"]):
+            assert part(summary)[metric] == part(expected)["slice_dice"]
+        assert summary["organs"]["stomach"][metric] == expected["organs"]["stomach"]["slice_dice"]
+    counts = [summary["pooled"]["organs"]["stomach"][metric]["n"] for metric in named]
+    assert counts == [sum(one.reference_voxels > 0 for one in slices if one.organ == "stomach"), len(slices) // 2]
+
+
+def test_slices_are_ranked_by_their_highest_probability_organ_by_organ():
+    scores, slices = _scores()
+    found = summarise_slices(scores, slices, seed=2)["image_auc"]
+    assert list(found) == ["bowel", "stomach"]
+    own = [one for one in slices if one.organ == "stomach"]
+    positive = [one.reference_voxels > 0 for one in own]
+    expected = image_auc([one.highest_probability for one in own], positive, [one.group for one in own], seed=2)
+    assert list(found["stomach"].values()) == list(expected)
+    assert list(found["stomach"]) == ["value", "low", "high", "positives", "negatives", "n_patients"]
+    # all slices have the bowel
+    assert [found["bowel"][end] for end in ("value", "low", "high", "negatives")] == [None, None, None, 0]
+
+
+def test_scans_of_one_slice_are_images_and_score_alike_pooled_and_one_by_one():
+    generator, rows = np.random.default_rng(1), ([], [])
+    for number in range(12):
+        reference = (generator.random((1, 8, 9)) < 0.3 * (number % 3 == 0)).astype(np.uint8)
+        prediction = (generator.random((1, 8, 9)) < 0.3 * (number % 4 < 2)).astype(np.uint8)
+        known = {"dataset": "Toy", "case": f"c{number}", "group": f"p{number}"}
+        highest = {"bowel": [prediction.mean()]}
+        for found, more in zip(
+            rows, score_slices(prediction, reference, VALUES, highest=highest, **known), strict=True
+        ):
+            found += more
+    summary = summarise_slices(*rows)
+    for metric, count in (("positive_slice_dice", 4), ("slice_dice_empty_one", 12)):
+        over_scans, pooled = summary["organs"]["bowel"][metric], summary["pooled"]["organs"]["bowel"][metric]
+        assert over_scans["n"] == pooled["n"] == count
+        assert over_scans["mean"] == pytest.approx(pooled["mean"])
+    assert (summary["image_auc"]["bowel"]["positives"], summary["image_auc"]["bowel"]["negatives"]) == (4, 8)
 
 
 def test_intervals_of_pooled_slices_are_those_over_patients():
@@ -113,6 +161,7 @@ def test_table_has_a_line_per_organ_and_one_for_all():
     lines = slice_table(summarise_slices(*_scores())).splitlines()
     assert [line.split()[0] for line in lines] == ["organ", "bowel", "stomach", "all"]
     names = ["slice Dice", "competition score", "normalised Hausdorff distance", "false positives to false negatives"]
+    names += ["Dice of positive slices", "slice Dice, both empty 1", "image AUC"]
     assert all(name in lines[0] for name in names)
     alone = [[one for one in rows if one.organ == "bowel"] for rows in _scores()]
     assert len(slice_table(summarise_slices(*alone)).splitlines()) == 2

@@ -1,0 +1,67 @@
+"""Validation Dice per organ and its mean, over whole scans and several processes, for masks that may overlap."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from ignite.metrics.metric import reinit__is_reduced
+from monai.handlers import from_engine
+
+from mtmed.metrics.mask_pairs import mask_pairs
+from mtmed.metrics.organ_means import OrganMeans
+from mtmed.metrics.scores import EmptyPolicy
+from mtmed.organ_masks import organ_values
+
+__all__ = ["MeanScanDice"]
+
+
+class MeanScanDice(OrganMeans):
+    r"""Mean over organs of the mean Dice over scans, for masks that may overlap; usable as MONAI's ``key_val_metric``.
+
+    With scans v and organs c
+
+    .. math:: \frac{1}{|C|} \sum_c \frac{1}{|V_c|} \sum_{v \in V_c} \frac{2 |P_{vc} \cap R_{vc}|}{|P_{vc}| + |R_{vc}|}.
+
+    As the column ``dice`` of `mtmed.metrics.SliceReport`: a scan whose reference is empty scores 0 if the organ is
+    predicted, and `empty` is the rule for two empty masks only. (`mtmed.metrics.MeanSliceDice` leaves all slices with
+    an empty reference out under ``"nan"``: a scan has many of them.) ``engine.state.metrics`` gets the mean under the
+    metric's name, and ``name/organ`` for each organ that has a value.
+
+    Args:
+        organs: their names, in the order of channels and bits.
+        empty: Dice of two empty masks: ``"nan"`` (left out), ``"zero"`` or ``"one"``.
+        output_transform: from the engine's output to (prediction, reference), each a tensor B C H W [D] or a list of
+            C H W [D]. A prediction has a channel of logits per organ, which are inside above 0, or is one packed map
+            (`mtmed.organ_masks`); references are packed maps.
+        device: where sums are kept.
+
+    Raises:
+        InputError: if no organ is named, one is named twice, or there are more than eight.
+        ValueError: if the rule is unknown.
+    """
+
+    def __init__(
+        self,
+        organs: Sequence[str],
+        *,
+        empty: EmptyPolicy = "nan",
+        output_transform: Callable[..., Any] = from_engine(["pred", "label"]),  # noqa: B008
+        device: torch.device | str = "cpu",
+    ) -> None:
+        names = list(organ_values(organs))
+        super().__init__(names, empty=empty, output_transform=output_transform, device=device)
+
+    @reinit__is_reduced  # type: ignore[untyped-decorator]
+    def update(self, output: Sequence[Any]) -> None:
+        """Add the scans of one batch.
+
+        Raises:
+            ValueError: if a prediction has neither one channel nor one per organ, or another shape than its reference.
+        """
+        for ours, theirs in mask_pairs(output, len(self.names)):
+            both, in_ours, in_theirs = (mask.flatten(1).sum(1).double() for mask in (ours & theirs, ours, theirs))
+            size = in_ours + in_theirs
+            dice = torch.where(size > 0, 2 * both / size.clamp(min=1), float(self.empty == "one"))
+            counted = size > 0 if self.empty == "nan" else torch.ones_like(size, dtype=torch.bool)
+            self._sums += (dice * counted).to(self._sums)
+            self._counts += counted.to(self._counts)
