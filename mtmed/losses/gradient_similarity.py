@@ -2,19 +2,16 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtmed.distributed import all_reduce_sum
 from mtmed.errors import InputError
+from mtmed.losses.shared_gradients import GRADIENT_SCALE, scaled_gradients, zero_with_gradient
 from mtmed.losses.weighting import WeightedLoss, Weighting, check_named, check_weights, weighted_sum
 
 __all__ = ["GradientSimilarityWeighting"]
-
-# gradients of float16 maps would vanish without it; a power of two is exact
-_GRADIENT_SCALE = 2.0**10
 
 
 class GradientSimilarityWeighting(Weighting):
@@ -68,11 +65,11 @@ class GradientSimilarityWeighting(Weighting):
             return weighted
         total, weights = weighted_sum(main, self.weights).total, dict(weighted.weights)
         parameters = [parameter for parameter in self.compared if parameter.requires_grad]
-        main_gradients = _gradients(total, parameters)
+        main_gradients = scaled_gradients(total, parameters)
         for name in self.auxiliary:
             if name not in losses:
                 continue
-            gradients = _gradients(losses[name], parameters)
+            gradients = scaled_gradients(losses[name], parameters)
             shared = [
                 (parameter, a, b)
                 for parameter, a, b in zip(parameters, main_gradients, gradients, strict=True)
@@ -90,17 +87,11 @@ class GradientSimilarityWeighting(Weighting):
                 continue
             surplus = weight * (1 - similarity)
             # value: the weighted sum; gradient: the auxiliary loss as a whole, less the surplus where it is shared
-            correction = _ZeroWithGradient.apply(  # type: ignore[no-untyped-call]
-                -surplus / _GRADIENT_SCALE, *(p for p, _, _ in shared), *(b for _, _, b in shared)
+            correction = zero_with_gradient(
+                [p for p, _, _ in shared], [b for _, _, b in shared], -surplus / GRADIENT_SCALE
             )
             total = total + weight * losses[name] - surplus * losses[name].detach() + correction
         return WeightedLoss(total, weights)
-
-
-def _gradients(loss: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-    """Gradient of a loss, times the scale, for each parameter; None where the loss does not depend on it."""
-    scale = torch.full_like(loss, _GRADIENT_SCALE)
-    return torch.autograd.grad(loss, parameters, scale, retain_graph=True, allow_unused=True)
 
 
 @torch.no_grad()
@@ -110,19 +101,3 @@ def _cosine(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
     a, b = (vector / vector.abs().max().clamp_min(torch.finfo(vector.dtype).tiny) for vector in (a, b))
     norms = torch.linalg.vector_norm(a) * torch.linalg.vector_norm(b)
     return float(torch.dot(a, b) / torch.where(norms > 0, norms, torch.ones_like(norms)))
-
-
-class _ZeroWithGradient(torch.autograd.Function):
-    """0, whose gradient with respect to each of n tensors is a given one, times a factor."""
-
-    @staticmethod
-    def forward(ctx: Any, factor: float, *tensors: Tensor) -> Tensor:
-        ctx.factor = factor
-        ctx.save_for_backward(*tensors[len(tensors) // 2 :])
-        return tensors[0].new_zeros(())
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        given = ctx.saved_tensors
-        return None, *(one * (ctx.factor * gradient) for one in given), *(None for _ in given)

@@ -7,7 +7,9 @@ from mtmed.networks.film import FiLM
 from mtmed.networks.foreground_prior import with_foreground_prior
 from mtmed.networks.plain_decoder import PlainDecoder
 from mtmed.networks.segmentation_models import SegmentationModel
+from mtmed.networks.shared_weights import save_shared, transfer_shared
 from mtmed.networks.small_unet import SmallUNet
+from mtmed.networks.teachers import load_teachers, teacher_hashes
 from mtmed.networks.unet import UNet
 from mtmed.networks.unetr import UNETR
 from mtmed.networks.weights import (
@@ -38,11 +40,15 @@ __all__ = [
     "carried",
     "load_checkpoint",
     "load_network",
+    "load_teachers",
     "load_weights",
     "network_definition",
     "save_encoder",
     "save_network",
+    "save_shared",
     "sha256_of",
+    "teacher_hashes",
     "transfer_encoder",
+    "transfer_shared",
     "with_foreground_prior",
 ]

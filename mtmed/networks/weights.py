@@ -29,6 +29,7 @@ __all__ = [
     "load_weights",
     "save_encoder",
     "save_network",
+    "save_tensors",
     "sha256_of",
     "transfer_encoder",
 ]
@@ -115,20 +116,41 @@ def load_network(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
 def save_network(path: str | Path, network: nn.Module, settings: Mapping[str, Any]) -> None:
     """Write the weights file of a whole network."""
-    _save(path, network, settings, lambda name: True)
+    save_tensors(path, network, settings, keep=lambda name: True)
 
 
 def save_encoder(path: str | Path, network: nn.Module, settings: Mapping[str, Any]) -> None:
     """Write the weights file of a network's encoder, which is what pre-training hands on."""
-    _save(path, network, settings, lambda name: name.startswith(network.encoder_prefixes))  # type: ignore[arg-type]
+    prefixes: tuple[str, ...] = network.encoder_prefixes  # type: ignore[assignment]
+    save_tensors(path, network, settings, keep=lambda name: name.startswith(prefixes))
 
 
-def _save(path: str | Path, network: nn.Module, settings: Mapping[str, Any], keep: Callable[[str], bool]) -> None:
+def save_tensors(
+    path: str | Path,
+    network: nn.Module,
+    settings: Mapping[str, Any],
+    *,
+    keep: Callable[[str], bool],
+    kind: str | None = None,
+) -> None:
+    """Write the weights file of a part of a network.
+
+    Args:
+        path: weights file.
+        network: made by `build_network`.
+        settings: what is needed to feed the network again.
+        keep: whether a tensor of the state dict is written, by its name.
+        kind: what the file is, under the key ``kind``; None leaves the key out.
+
+    Raises:
+        InputError: a tensor is not finite, or the file cannot be written.
+    """
     state = {name: value.detach().cpu() for name, value in network.state_dict().items() if keep(name)}
     for name, value in state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise InputError(name, "weight is not finite and is not saved", "lower the learning rate")
-    atomic_save({"model": state, "network_def": network_definition(network), "settings": dict(settings)}, path)
+    content = {"model": state, "network_def": network_definition(network), "settings": dict(settings)}
+    atomic_save(content if kind is None else {**content, "kind": kind}, path)
 
 
 @dataclass(frozen=True)
@@ -140,15 +162,19 @@ class TransferReport:
         expected: number of tensors of the network's encoder.
         left_in_file: tensors of the file that the encoder has no place for.
         fresh: tensors of the network that keep their initial values.
+        decoder: how many of the transferred ones are not of the encoder.
     """
 
     transferred: tuple[str, ...]
     expected: int
     left_in_file: tuple[str, ...]
     fresh: tuple[str, ...]
+    decoder: int = 0
 
     def __str__(self) -> str:
-        text = f"encoder: {len(self.transferred)} of {self.expected} tensors transferred"
+        text = f"encoder: {len(self.transferred) - self.decoder} of {self.expected} tensors transferred"
+        if self.decoder:
+            text += f", and {self.decoder} of the decoder"
         text += f"; {len(self.fresh)} of the network start fresh"
         if self.left_in_file:
             text += f"; left in the file: {len(self.left_in_file)} ({self.left_in_file[0]}, ...)"

@@ -46,6 +46,8 @@ class MomentumContrast(Task):
         query: the view whose images are queries.
         key: the view whose images are the positives, sample by sample; None takes for sample 2i the neighbouring slice
             2i + 1 of the same view, and the other way round.
+        symmetric: each of the two views is query once and key once, as in MoCo v3 (Chen et al. 2021, arXiv 2104.02057);
+            the keys of both enter the queue, which v3 replaces by the batch, and there is no predictor.
         queue: keys in the queue.
         momentum: m.
         temperature: tau.
@@ -53,8 +55,7 @@ class MomentumContrast(Task):
         minimum_distance: slices from which a key of the same volume is a negative; with 0 every key is one.
 
     Raises:
-        InputError: if an option is out of range; at a step, if the key's view is not there, or the batch does not
-            consist of pairs.
+        InputError: if an option is out of range; at a step, if the batch does not consist of pairs and `key` is None.
     """
 
     keys: Tensor
@@ -67,6 +68,7 @@ class MomentumContrast(Task):
         *,
         query: str = "patch",
         key: str | None = None,
+        symmetric: bool = False,
         queue: int = 4096,
         momentum: float = 0.99,
         temperature: float = 0.2,
@@ -84,8 +86,15 @@ class MomentumContrast(Task):
             raise InputError("momentum", f"is {momentum}", "give a number from 0 and below 1, for example 0.99")
         if not 0 < temperature < float("inf"):
             raise InputError("temperature", f"is {temperature}", "give a positive number, for example 0.2")
-        super().__init__(views=(query,), needs="encoded", levels=(-1,))
+        if symmetric and key is None:
+            raise InputError("symmetric", "is true, and there is one view only", "name another one as key")
+        answering = query if key is None else key
+        directions = ((query, answering), (answering, query)) if symmetric else ((query, answering),)
+        asking = tuple(view for view, _ in directions)
+        sources = tuple(dict.fromkeys((query, answering)))
+        super().__init__(views=asking, needs="encoded", levels=(-1,), sources=sources)
         self.key = key
+        self.directions = directions
         self.momentum = momentum
         self.temperature = temperature
         self.features = features
@@ -94,7 +103,7 @@ class MomentumContrast(Task):
         self.register_buffer("volumes", torch.full((queue,), _UNFILLED))
         self.register_buffer("slices", torch.zeros(queue, dtype=torch.int64))
         self.register_buffer("next_place", torch.zeros((), dtype=torch.int64))
-        self._fresh: tuple[Tensor, Tensor, Tensor] | None = None
+        self._fresh: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def setup(self, network: Any) -> None:
         """Build the projector, and the copies of encoder and projector."""
@@ -120,12 +129,26 @@ class MomentumContrast(Task):
 
         ``momentum_contrast/negatives`` is the mean number of keys that a query is compared with.
         """
-        (query,) = self.views
-        view = views[query]
-        embedded = self.projector(features[query].encoded)
-        key_view = self._key_view(views)
-        keys = self._embed_keys(key_view)
-        positives = keys if self.key is not None else keys.reshape(-1, 2, self.features).flip(1).flatten(0, 1)
+        compared = []
+        self._fresh = []
+        for query, key in self.directions:
+            keys = self._embed_keys(views[key])
+            if self.key is None:
+                require_pairs(views[query])
+                positives = keys.reshape(-1, 2, self.features).flip(1).flatten(0, 1)
+            else:
+                positives = keys
+            compared.append(self._compare(features[query], views[query], positives))
+            self._fresh.append(self._gather(keys, views[key], context))
+        similarity, negative = (torch.cat(parts) for parts in zip(*compared, strict=True))
+        with torch.autocast(similarity.device.type, enabled=False):
+            first = torch.zeros(len(similarity), dtype=torch.int64, device=similarity.device)
+            loss = cross_entropy(similarity / self.temperature, first)
+        return TaskOutput({"momentum_contrast": loss}, self._look_at(similarity.detach(), negative))
+
+    def _compare(self, features: ViewFeatures, view: View, positives: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines of each query with its positive and the queue, B 1 + Q, and which of the queue are negatives, B Q."""
+        embedded = self.projector(features.encoded)
         volumes, slices = _places(view)
         filled = self.volumes != _UNFILLED
         near = (volumes[:, None] == self.volumes) & ((slices[:, None] - self.slices).abs() < self.minimum_distance)
@@ -133,20 +156,7 @@ class MomentumContrast(Task):
         with torch.autocast(embedded.device.type, enabled=False):
             queries = normalize(embedded, dim=1)
             others = (queries @ self.keys.T).masked_fill(~negative, -torch.inf)
-            similarity = torch.cat([(queries * positives).sum(1, keepdim=True), others], dim=1)
-            first = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
-            loss = cross_entropy(similarity / self.temperature, first)
-        self._fresh = self._gather(keys, key_view, context)
-        return TaskOutput({"momentum_contrast": loss}, self._look_at(similarity.detach(), negative))
-
-    def _key_view(self, views: Mapping[str, View]) -> View:
-        (query,) = self.views
-        if self.key is None:
-            require_pairs(views[query])
-            return views[query]
-        if self.key not in views:
-            raise InputError("views", f"the keys are of {self.key!r}, there are {sorted(views)}", "declare the view")
-        return views[self.key]
+            return torch.cat([(queries * positives).sum(1, keepdim=True), others], dim=1), negative
 
     @torch.no_grad()
     def _embed_keys(self, view: View) -> Tensor:
@@ -174,15 +184,14 @@ class MomentumContrast(Task):
         (network,) = self._followed
         _follow(self.momentum_network, network, self.momentum)
         _follow(self.momentum_projector, self.projector, self.momentum)
-        if self._fresh is None:
-            return
         length = len(self.keys)
-        keys, volumes, slices = (tensor[-length:] for tensor in self._fresh)
-        places = (self.next_place + torch.arange(len(keys), device=keys.device)) % length
-        self.keys[places] = keys.to(self.keys.dtype)
-        self.volumes[places], self.slices[places] = volumes, slices
-        self.next_place.copy_((self.next_place + len(keys)) % length)
-        self._fresh = None
+        for fresh in self._fresh:
+            keys, volumes, slices = (tensor[-length:] for tensor in fresh)
+            places = (self.next_place + torch.arange(len(keys), device=keys.device)) % length
+            self.keys[places] = keys.to(self.keys.dtype)
+            self.volumes[places], self.slices[places] = volumes, slices
+            self.next_place.copy_((self.next_place + len(keys)) % length)
+        self._fresh = []
 
 
 def _places(view: View) -> tuple[Tensor, Tensor]:

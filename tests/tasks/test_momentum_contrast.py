@@ -215,7 +215,7 @@ def test_keys_of_another_view_are_positives_sample_by_sample(spatial_dims):
     table = np.exp(queries @ keys.numpy().T / 0.2)
     expected = np.log(table.sum(1) / table.diagonal()).mean()
     assert float(found["momentum_contrast"].detach()) == pytest.approx(expected, rel=1e-4)
-    with pytest.raises(InputError, match=r"views: the keys are of 'other', there are \['patch'\]"):
+    with pytest.raises(InputError, match=r"views: a task reads 'other', there are \['patch'\]"):
         model({"patch": view}, make_context(size=3))
 
 
