@@ -7,16 +7,18 @@ from mtmed.bundle.channel_check import require_channels
 from mtmed.bundle.choice import require_choice
 from mtmed.bundle.combination import notice_unused, refuse_combination
 from mtmed.bundle.data_check import check_data
+from mtmed.bundle.foreground_check import require_foreground
 from mtmed.bundle.image_size import require_image_size
 from mtmed.bundle.name_list import require_names
 from mtmed.bundle.network import network
 from mtmed.bundle.number_list import require_numbers
 from mtmed.bundle.options import check_options
+from mtmed.bundle.pretraining import pretraining
 from mtmed.bundle.required_maps import require_maps
 from mtmed.bundle.required_settings import require_settings
 from mtmed.bundle.rough_networks import rough_networks
 from mtmed.bundle.run_folder import finish_run, run_folder, start_run
-from mtmed.bundle.seen_patients import patient_digests, refuse_other_labels, refuse_seen_patients
+from mtmed.bundle.seen_patients import patient_digests, patients_of, refuse_other_labels, refuse_seen_patients
 from mtmed.bundle.side_report import report_sides
 from mtmed.bundle.tissue_check import check_tissue_input
 from mtmed.bundle.validation_pairs import require_validation_pairs
@@ -32,6 +34,8 @@ __all__ = [
     "network",
     "notice_unused",
     "patient_digests",
+    "patients_of",
+    "pretraining",
     "refuse_combination",
     "refuse_other_labels",
     "refuse_seen_patients",
@@ -39,6 +43,7 @@ __all__ = [
     "require_carried",
     "require_channels",
     "require_choice",
+    "require_foreground",
     "require_image_size",
     "require_maps",
     "require_names",

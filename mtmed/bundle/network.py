@@ -9,7 +9,8 @@ from torch import nn
 
 from mtmed.bundle.active import command_line, literal
 from mtmed.errors import InputError
-from mtmed.networks import build_network, load_weights, transfer_encoder
+from mtmed.networks import build_network, load_weights, transfer_encoder, transfer_shared
+from mtmed.networks.shared_weights import SHARED
 
 __all__ = ["network"]
 
@@ -36,7 +37,8 @@ def network(
     """Build the network of a run.
 
     Without ``pretrained`` it is the config's definition. With it the definition is the one in the file, so that scales
-    never mix; only the number of classes is the run's own; and all of the file's encoder must arrive.
+    never mix; only the number of classes is the run's own; and all of the file's encoder must arrive. Of a file that
+    `mtmed.networks.save_shared` wrote, the decoder's trained tensors arrive too.
 
     Args:
         identifier: id of the definition in the running config.
@@ -53,7 +55,8 @@ def network(
         logger.info("Network: %s from scratch", definition["_target_"])
         chosen = {key: value for key, value in (start or {}).items() if value is not None}
         return build_network({**definition, **chosen}, source=identifier)
-    carried: Mapping[str, Any] = load_weights(pretrained)["network_def"]
+    content = load_weights(pretrained)
+    carried: Mapping[str, Any] = content["network_def"]
     binding = {"in_channels", "img_size"} | _asked_for(identifier) - {"out_channels"}
     for key in sorted(binding & set(definition)):
         if definition[key] != carried.get(key):
@@ -64,6 +67,7 @@ def network(
             )
     own = {**carried, "out_channels": definition["out_channels"]}
     built = build_network(own, source=pretrained, from_file=True)
-    report = transfer_encoder(built, pretrained)
+    transfer = transfer_shared if content.get("kind") == SHARED else transfer_encoder
+    report = transfer(built, pretrained)
     logger.info("Network: %s from %s. %s", carried["_target_"], pretrained, report)
     return built

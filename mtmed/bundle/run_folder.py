@@ -18,7 +18,7 @@ from mtmed.errors import InputError
 from mtmed.files import atomic_file, require_writable_folder
 from mtmed.networks.weights import load_checkpoint
 
-__all__ = ["finish_run", "run_folder", "run_identity", "start_run"]
+__all__ = ["finish_run", "require_same_settings", "run_folder", "run_identity", "start_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,21 @@ def _refuse_other_settings(folder: Path) -> None:
     path = folder / "config.json"
     if not (path.is_file() and (folder / "checkpoint.pt").is_file()):
         return
-    before, now = run_identity(json.loads(path.read_text())), run_identity(active_parser().get())
+    require_same_settings(folder, json.loads(path.read_text()), active_parser().get())
+
+
+def require_same_settings(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Require that two configs are of the same run.
+
+    Args:
+        folder: the run's folder.
+        before: the config with which the run in the folder began.
+        now: the config that is to go on with it.
+
+    Raises:
+        InputError: naming a key in which they differ.
+    """
+    before, now = run_identity(before), run_identity(now)
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             values = f"{before.get(key)!r} there, {now.get(key)!r} now"

@@ -8,7 +8,7 @@ from mtmed.data import Case
 from mtmed.errors import InputError
 from mtmed.networks import load_weights
 
-__all__ = ["patient_digests", "refuse_other_labels", "refuse_seen_patients"]
+__all__ = ["patient_digests", "patients_of", "refuse_other_labels", "refuse_seen_patients"]
 
 
 def patient_digests(cases: Sequence[Case], *, key: str = "patient") -> list[str]:
@@ -19,6 +19,15 @@ def patient_digests(cases: Sequence[Case], *, key: str = "patient") -> list[str]
         key: what the split keeps together, ``patient`` or ``patient_day``.
     """
     return sorted({_digest(case, key) for case in cases})
+
+
+def patients_of(paths: Sequence[str]) -> list[str]:
+    """Digests of the patients that any of some networks was trained on, such as the teachers of a student.
+
+    Args:
+        paths: their weights files.
+    """
+    return sorted({digest for path in paths for digest in load_weights(path)["settings"].get("trained_on", ())})
 
 
 def refuse_seen_patients(

@@ -12,13 +12,14 @@ from mtmed.data.modalities import select_modalities
 from mtmed.data.organ_labels import organ_bits
 from mtmed.data.parts import Parts, split_parts
 from mtmed.data.region import SIDES, Region
+from mtmed.data.separate_batches import SeparateBatches
 from mtmed.data.side_pair import SidePair, sided_volumes
 from mtmed.data.side_regions import SideRegions
 from mtmed.data.slice_count import slices_of_cases
 from mtmed.data.slice_draws import AdjacentSlices, EverySlice, check_pairs
 from mtmed.data.slice_features import FEATURES, feature_statistics, slice_features
 from mtmed.data.splits import Split, check_split_disjoint, make_split
-from mtmed.data.unlabelled_cases import unlabelled_cases
+from mtmed.data.unlabelled_cases import unlabelled_cases, unlabelled_pool
 from mtmed.data.volume_store import VolumeStore
 from mtmed.data.volumes import Volume, Volumes
 from mtmed.data.whole_volume_draw import VolumePart
@@ -43,6 +44,7 @@ __all__ = [
     "PatchPair",
     "RandomCrop",
     "Region",
+    "SeparateBatches",
     "SidePair",
     "SideRegions",
     "Split",
@@ -75,5 +77,6 @@ __all__ = [
     "slices_of_cases",
     "split_parts",
     "unlabelled_cases",
+    "unlabelled_pool",
     "write_manifest",
 ]

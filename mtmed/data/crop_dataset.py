@@ -85,10 +85,11 @@ class CropDataset(Dataset[dict[str, Any]]):
         Returns:
             ``image`` float32 (C, H, W, D), ``label`` and ``distance`` (1, H, W, D) where there are any, ``volume``
             and ``dataset`` of the role ``"patch"``; each other role as a dictionary of these under its name;
-            ``step`` and ``position``. A box with a region gives, instead of all arrays, ``image`` as
-            `mtmed.data.region.read_region` shows it, and ``value``, the region's. A slice has two axes, H W, and also
-            gives ``slice``, its number, ``slice_position`` from 0 to 1, ``group``, the number of its group within the
-            global batch (of a draw without groups: its position), and ``condition`` (F,) if `features` are asked for.
+            ``step`` and ``position``. A box of the image only has neither label nor maps. A box with a region gives,
+            instead of all arrays, ``image`` as `mtmed.data.region.read_region` shows it, and ``value``, the region's. A
+            slice has two axes, H W, and also gives ``slice``, its number, ``slice_position`` from 0 to 1, ``group``,
+            the number of its group within the global batch (of a draw without groups: its position), and ``condition``
+            (F,) if `features` are asked for.
         """
         step, position = key
         sample: dict[str, Any] = {"step": step, "position": position}
@@ -120,7 +121,12 @@ class CropDataset(Dataset[dict[str, Any]]):
             image = read_region(volume, box.start, box.size, box.region)
             return {"image": torch.from_numpy(image), "value": box.region.value}
         flat = box.slice_offsets is not None
-        arrays = read_slice(volume, box) if flat else volume.crop(box.start, box.size)
+        if flat:
+            arrays = read_slice(volume, box)
+        elif box.image_only:
+            arrays = {"image": volume.crop_image(box.start, box.size)}
+        else:
+            arrays = volume.crop(box.start, box.size)
         if self.patch_distance is not None and "label" in arrays:
             label = arrays["label"][0]
             size = voxel_size(volume.affine, self.patch_distance)[-label.ndim :]

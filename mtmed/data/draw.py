@@ -27,6 +27,7 @@ class Box(NamedTuple):
         region: the region of the volume that the box shows, and how; None for all arrays as they are.
         slice_offsets: which slices become the channels of a 2D sample, counted from the box's own one; the box is then
             one voxel thick along the first axis. None for a 3D box. See `mtmed.data.slice_reading.read_slice`.
+        image_only: without label, distance and maps, so that labelled and unlabelled volumes make one batch.
     """
 
     volume: int
@@ -34,6 +35,7 @@ class Box(NamedTuple):
     size: tuple[int, ...]
     region: Region | None = None
     slice_offsets: tuple[int, ...] | None = None
+    image_only: bool = False
 
 
 class Draw(Protocol):

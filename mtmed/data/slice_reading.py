@@ -20,7 +20,8 @@ def read_slice(volume: Volume, box: Box) -> dict[str, NDArray[Any]]:
             first and the last slice these are repeated.
 
     Returns:
-        ``image`` float32 (offsets * C, H, W); label, distance and maps of the box's own slice, (1, H, W).
+        ``image`` float32 (offsets * C, H, W); unless the box is of the image only, label, distance and maps of its own
+        slice, (1, H, W).
 
     Raises:
         ValueError: the box is no slice of this volume.
@@ -28,7 +29,8 @@ def read_slice(volume: Volume, box: Box) -> dict[str, NDArray[Any]]:
     slices, index = volume.shape[0], box.start[0]
     if not box.slice_offsets or len(volume.shape) != 3 or box.size[0] != 1 or not 0 <= index < slices:
         raise ValueError(f"the box is {box}, {volume.case.key} has {slices} slices; draw one of them, with offsets")
-    arrays = {name: values[:, 0] for name, values in volume.crop_maps(box.start, box.size).items()}
+    maps = {} if box.image_only else volume.crop_maps(box.start, box.size)
+    arrays = {name: values[:, 0] for name, values in maps.items()}
     image = np.empty((len(box.slice_offsets) * volume.channels, *box.size), np.float32)
     for number, offset in enumerate(box.slice_offsets):
         shown = (min(max(index + offset, 0), slices - 1), *box.start[1:])

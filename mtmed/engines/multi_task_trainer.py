@@ -29,7 +29,7 @@ def batch_roles(batch: Mapping[str, Any], device: torch.device) -> dict[str, dic
     """Split a batch into its roles and move them to the device.
 
     The labelled source lies flat in the batch, where MONAI's handlers look for ``image`` and ``label``; the others
-    nest.
+    nest. A batch for pre-training may have none.
 
     Args:
         batch: what the loader gives.
@@ -47,7 +47,8 @@ def batch_roles(batch: Mapping[str, Any], device: torch.device) -> dict[str, dic
         }
 
     nested = {name: move(part) for name, part in batch.items() if isinstance(part, Mapping)}
-    return {_PRIMARY_ROLE: move(batch), **nested}
+    primary = move(batch)
+    return {_PRIMARY_ROLE: primary, **nested} if primary else nested
 
 
 class MultiTaskTrainer(Trainer):

@@ -7,6 +7,8 @@ from mtmed.inferers.progress import CaseProgress
 from mtmed.inferers.rough_lesions import RoughLesionsd
 from mtmed.inferers.slices import SliceInferer
 from mtmed.inferers.streaming import StreamingArgmaxInferer
+from mtmed.inferers.whole_volume import whole_volume_inferer
+from mtmed.inferers.windows import WindowInferer
 
 __all__ = [
     "CaseProgress",
@@ -14,9 +16,11 @@ __all__ = [
     "RoughLesionsd",
     "SliceInferer",
     "StreamingArgmaxInferer",
+    "WindowInferer",
     "ensemble_members",
     "inference_cases",
     "joint_features",
     "require_checkpoint",
     "require_checkpoints",
+    "whole_volume_inferer",
 ]

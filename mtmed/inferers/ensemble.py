@@ -8,7 +8,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 
 from mtmed.errors import InputError
-from mtmed.inferers.slices import SliceInferer
+from mtmed.inferers.whole_volume import WholeVolumeInferer
 
 __all__ = ["EnsembleInferer"]
 
@@ -39,12 +39,12 @@ class EnsembleInferer(Inferer):
     """
 
     def __init__(
-        self, members: Sequence[tuple[torch.nn.Module, SliceInferer, Sequence[str]]], features: Sequence[str] = ()
+        self, members: Sequence[tuple[torch.nn.Module, WholeVolumeInferer, Sequence[str]]], features: Sequence[str] = ()
     ) -> None:
         super().__init__()
         if not members:
             raise InputError("members", "is empty", "give at least one network")
-        self.members: list[tuple[torch.nn.Module, SliceInferer, list[int]]] = []
+        self.members: list[tuple[torch.nn.Module, WholeVolumeInferer, list[int]]] = []
         for number, (network, inferer, own) in enumerate(members, start=1):
             for name in own:
                 if name not in features:

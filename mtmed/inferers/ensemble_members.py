@@ -7,15 +7,17 @@ import torch
 from torch import nn
 
 from mtmed.errors import InputError
-from mtmed.inferers.slices import SliceInferer
+from mtmed.inferers.whole_volume import WholeVolumeInferer, whole_volume_inferer
+from mtmed.networks.agreeing_settings import require_agreement
 from mtmed.networks.weights import load_network
 
 __all__ = ["Member", "ensemble_members", "joint_features", "require_checkpoints"]
 
-Member = tuple[nn.Module, SliceInferer, list[str]]
-"""A network of slices, what shows it a volume, and the metadata it wants."""
+Member = tuple[nn.Module, WholeVolumeInferer, list[str]]
+"""A network, what shows it a volume, and the metadata it wants."""
 
-_SHARED = ("organs", "modalities", "image_size", "normalise_per")
+_SHARED = ("organs", "modalities", "image_size", "normalise_per", "spacing", "window")
+_REMEDY = "average models that were trained on the same images and organs"
 
 
 def require_checkpoints(paths: Sequence[str]) -> list[str]:
@@ -35,7 +37,8 @@ def ensemble_members(
     *,
     settings: Mapping[str, Any],
     device: str | torch.device = "cpu",
-    batch_size: int = 32,
+    batch_size: int | None = None,
+    overlap: float = 0.5,
 ) -> list[Member]:
     """Load networks whose probabilities are averaged with those of a first one.
 
@@ -43,7 +46,8 @@ def ensemble_members(
         paths: their weights files.
         settings: of the first network; all see the image that is prepared for it.
         device: where they compute.
-        batch_size: slices per call of a network.
+        batch_size: slices or windows per call of a network; see `whole_volume_inferer`.
+        overlap: of the windows of 3D networks.
 
     Returns:
         For each network what `EnsembleInferer` wants.
@@ -54,13 +58,9 @@ def ensemble_members(
     members = []
     for path in paths:
         network, own = load_network(path)
-        for key in _SHARED:
-            if own.get(key) != settings[key]:
-                problem = f"was trained with {key} {own.get(key)}, the first model with {settings[key]}"
-                raise InputError(path, problem, "average models that were trained on the same images and organs")
-        offsets, planes = own["slice_offsets"], len(own["features"])
-        inferer = SliceInferer(slice_offsets=offsets, feature_planes=planes, batch_size=batch_size)
-        members.append((network.to(device), inferer, list(own["features"])))
+        require_agreement(path, own, settings, _SHARED, whose="the first model", remedy=_REMEDY)
+        inferer = whole_volume_inferer(own, batch_size=batch_size, overlap=overlap)
+        members.append((network.to(device), inferer, list(own.get("features", ()))))
     return members
 
 

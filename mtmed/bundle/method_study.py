@@ -1,0 +1,99 @@
+"""A whole method as one command: its study is run, reported, and the network that it ends with is kept."""
+
+import argparse
+import json
+import logging
+import math
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtmed.errors import InputError
+from mtmed.files import atomic_file
+from mtmed.studies.command import add_arguments, run
+from mtmed.studies.plan import Plan, make_plan
+from mtmed.studies.study_file import read_study
+from mtmed.studies.study_folder import StudyFolder
+
+__all__ = ["run_method"]
+
+logger = logging.getLogger(__name__)
+
+
+def run_method(
+    files: Sequence[str],
+    *,
+    output_dir: str | Path,
+    arm: str,
+    step: str,
+    settings: Mapping[str, Any] | None = None,
+    jobs_at_once: int = 1,
+    slurm: Mapping[str, Any] | None = None,
+    next_step: str = "",
+) -> None:
+    """Run a study as ``mtmed study`` does, and keep the network that one of its arms ends with.
+
+    The same call goes on with what is missing. Of the arm's runs, one per random seed, the network with the best
+    validation score is copied to ``model.pt`` in the study's folder.
+
+    Args:
+        files: the study file and those that override it.
+        output_dir: folder of the study.
+        arm: the arm whose network is kept.
+        step: the step that writes it.
+        settings: inputs of the study, and config keys for all steps that have them.
+        jobs_at_once: how many jobs run at once.
+        slurm: submit them to a cluster with these parameters of submitit; None runs them on this machine.
+        next_step: what to do with the network, for the last line.
+
+    Raises:
+        InputError: see `mtmed.studies`; also if a job has failed, or the arm does not write a network.
+        SystemExit: if the study was interrupted.
+    """
+    words = [f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()]
+    study = read_study(files, words)
+    if arm not in study.arms or step not in study.steps:
+        raise InputError(study.file, f"has no arm {arm!r} with a step {step!r}", "name those that end the method")
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    given = [*files, "--output", str(output_dir), "--workers", str(jobs_at_once)]
+    if slurm is not None:
+        given += ["--slurm", *(f"{name}={json.dumps(value)}" for name, value in slurm.items())]
+    status = run(parser.parse_args([*given, *(word for one in words for word in ("--set", one))]))
+    if status > 1:
+        sys.exit(status)
+    if status:
+        raise InputError(
+            output_dir, "some jobs have failed, see above", "mend the cause and run the same command again"
+        )
+    kept = _keep_best(make_plan(study), Path(output_dir), arm, step)
+    logger.info("Model: %s (%s). %s", Path(output_dir) / "model.pt", kept, next_step)
+
+
+def _keep_best(plan: Plan, output_dir: Path, arm: str, step: str) -> str:
+    """Copy the best of the arm's networks; says which it is."""
+    folder = StudyFolder(output_dir, plan)
+    best: tuple[float, str, Path] | None = None
+    for one in plan.runs:
+        if one.arm != arm:
+            continue
+        run_dir = folder.output_dir(one.jobs[step])
+        score = _score(run_dir / "best.json")
+        if best is None or score > best[0]:
+            best = (score, f"{arm}, fold {one.fold}, seed {one.seed}, validation {score:.3f}", run_dir / "model.pt")
+    assert best is not None  # the study has the arm
+    if not best[2].is_file():
+        raise InputError(best[2], "is missing", "run the same command again")
+    with best[2].open("rb") as source, atomic_file(output_dir / "model.pt") as target:
+        shutil.copyfileobj(source, target)
+    return best[1]
+
+
+def _score(file: Path) -> float:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))["value"]
+    except (OSError, ValueError, KeyError):
+        raise InputError(file, "cannot be read", "run the same command again") from None
+    return -math.inf if value is None else float(value)
