@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 
 from mtmed.files import atomic_file
 from mtmed.studies.results import Result
@@ -16,7 +17,7 @@ def collect_results(folder: StudyFolder, step: str | None = None) -> list[Result
     """One result per run that has the scored step, in the order of the plan.
 
     A run is finished if its scored step is, failed if a step that this one needs has failed, and missing otherwise. Its
-    training folder is that of the last step that the scored one needs.
+    training folder is that of the last of its own steps that the scored one needs.
 
     Args:
         folder: the study's folder.
@@ -29,10 +30,9 @@ def collect_results(folder: StudyFolder, step: str | None = None) -> list[Result
         if step not in run.jobs:
             continue
         scored = run.jobs[step]
-        needed = list(plan.jobs[scored].needs.values())
-        training = folder.output_dir(needed[-1]) if needed else None
-        states = [folder.state(key) for key in (scored, *plan.needed_by(scored))]
-        state: JobState = "finished" if states[0] == "finished" else "failed" if "failed" in states else "missing"
+        own = [key for name, key in plan.jobs[scored].needs.items() if name in run.jobs]
+        training = folder.output_dir(own[-1]) if own else None
+        state = _state(folder, [scored])
         results.append(
             Result(
                 arm=run.arm,
@@ -47,8 +47,19 @@ def collect_results(folder: StudyFolder, step: str | None = None) -> list[Result
     return results
 
 
+def _state(folder: StudyFolder, ends: Sequence[str]) -> JobState:
+    """How far the jobs are that a run ends with."""
+    states = [folder.state(key) for key in ends]
+    if all(state == "finished" for state in states):
+        return "finished"
+    states += [folder.state(key) for end in ends for key in folder.plan.needed_by(end)]
+    return "failed" if "failed" in states else "missing"
+
+
 def write_run_list(folder: StudyFolder) -> None:
     """Write ``runs.csv``: a row per run, with the folder of each of its jobs and how far it is.
+
+    A run that is not scored is as far as all of its jobs together.
 
     Raises:
         InputError: if it cannot be written.
@@ -57,8 +68,10 @@ def write_run_list(folder: StudyFolder) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["arm", "fold", "fraction", "seed", "state", *plan.study.steps])
-    for run, result in zip(plan.runs, collect_results(folder), strict=True):
+    for run in plan.runs:
+        scored = run.jobs.get(plan.study.score_step)
+        state = _state(folder, list(run.jobs.values()) if scored is None else [scored])
         folders = [f"jobs/{folder.job_folder(run.jobs[s]).name}" if s in run.jobs else "" for s in plan.study.steps]
-        writer.writerow([run.arm, run.fold, f"{run.fraction:g}", run.seed, result.state, *folders])
+        writer.writerow([run.arm, run.fold, f"{run.fraction:g}", run.seed, state, *folders])
     with atomic_file(folder.path / RUN_LIST) as file:
         file.write(text.getvalue().encode())

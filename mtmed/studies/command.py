@@ -164,6 +164,7 @@ def _caught_signals() -> Iterator[list[int]]:
 
 
 def _report(folder: "StudyFolder") -> str:
+    from mtmed.studies.choice_report import collect_choices
     from mtmed.studies.collect import collect_results
     from mtmed.studies.report import write_report
 
@@ -178,6 +179,8 @@ def _report(folder: "StudyFolder") -> str:
             metrics=study.metrics,
             organs=study.organs,
             reference_arm=study.reference_arm,
+            pooled=study.pooled,
+            choices=collect_choices(folder) if step == study.score_step else (),
             output_dir=place,
         )
         texts.append(f"{text}\nreport: {place}")

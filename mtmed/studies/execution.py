@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Literal, Protocol
 
+from mtmed.studies.job import Plan
 from mtmed.studies.launcher import Launcher, RunningJob
-from mtmed.studies.plan import Plan
 from mtmed.studies.study_folder import StudyFolder
 
 __all__ = ["Observer", "Outcome", "execute", "jobs_to_run"]
@@ -39,8 +39,10 @@ def jobs_to_run(plan: Plan, folder: StudyFolder) -> set[str]:
     open_jobs = {key for key in plan.jobs if folder.state(key) != "finished"}
     needed = {other for job in plan.jobs.values() for other in job.needs.values()}
     found = open_jobs - needed
+    # a choice is of no use to others without the trainings that it links to
+    of_no_use = open_jobs | {key for key in needed if not folder.links_resolve(key)}
     while True:
-        before = {other for key in found for other in plan.jobs[key].needs.values()} & open_jobs
+        before = {other for key in found for other in plan.jobs[key].needs.values()} & of_no_use
         after = {key for key, job in plan.jobs.items() if found & set(job.needs.values())}
         if before | after <= found:
             return found
@@ -118,7 +120,9 @@ class _Execution:
     def _start(self, key: str) -> None:
         if time.monotonic() < self._locked_until.get(key, 0.0):
             return
-        self.plan.configs[self.plan.jobs[key].step].check_unchanged()
+        config = self.plan.configs.get(self.plan.jobs[key].step)  # a choice has none
+        if config is not None:
+            config.check_unchanged()
         job = self.launcher.start(key)
         if job is None:
             if key not in self._locked_until:

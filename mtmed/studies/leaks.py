@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mtmed.errors import InputError
-from mtmed.studies.overrides import steps_named
+from mtmed.studies.references import ArmStep, upstream
 from mtmed.studies.step_config import StepConfig
 from mtmed.studies.study import Study
 
@@ -19,10 +19,11 @@ def check_leaks(
 ) -> None:
     """Look at every step that a scored step depends on and that reads the same ``dataset_dir``.
 
-    Such a step must vary with the fold if and only if the scored step does, divide the data as that one does (into
-    folds, or by shares that rotate with the fold) and take the same fraction of the labels; or say in
-    ``shared_by_folds`` why it may read all cases, for example because it uses no labels. Data sets are the same if
-    their values are equal or one folder lies in the other; copies of a data set are not recognised.
+    It may depend on steps of other arms, and through a choice on those of all arms that are compared. Such a step must
+    vary with the fold if and only if the scored step does, divide the data as that one does (into folds, or by shares
+    that rotate with the fold) and take the same fraction of the labels; or say in ``shared_by_folds`` why it may read
+    all cases, for example because it uses no labels. Data sets are the same if their values are equal or one folder
+    lies in the other; copies of a data set are not recognised.
 
     Raises:
         InputError: naming the step.
@@ -38,15 +39,14 @@ def _check_scored(
     overrides: Mapping[str, Mapping[str, Mapping[str, Any]]],
 ) -> None:
     by_fold = "fold" in study.steps[scored].vary
-    for arm, steps in overrides.items():
-        if scored not in steps:
-            continue
 
-        def value(step: str, key: str, given: Mapping[str, Mapping[str, Any]] = steps) -> Any:
-            return given[step].get(key, configs[step].get(key))
+    def value(node: ArmStep, key: str) -> Any:
+        return overrides[node.arm][node.step].get(key, configs[node.step].get(key))
 
-        for name in _upstream(scored, steps):
-            same_data = _overlap(value(name, "dataset_dir"), value(scored, "dataset_dir"))
+    for target in (ArmStep(arm, scored) for arm, steps in overrides.items() if scored in steps):
+        for node in upstream(target, overrides, study):
+            arm, name = node
+            same_data = _overlap(value(node, "dataset_dir"), value(target, "dataset_dir"))
             if not same_data or study.steps[name].shared_by_folds is not None:
                 continue
             culprit = f"{study.file}: steps::{name}"
@@ -61,13 +61,13 @@ def _check_scored(
             if varies and not by_fold:
                 problem = f"varies with the fold and {scored} does not: it would train on validated cases"
                 raise InputError(culprit, problem, f"add 'fold' to the vary of {scored}")
-            if "none" in (study.folds if varies else [value(name, "fold")]):
+            if "none" in (study.folds if varies else [value(node, "fold")]):
                 problem = f"in arm {arm!r}, trains with fold 'none' on all cases, those that {scored} scores among them"
                 raise InputError(culprit, problem, "take that fold out, or score other data")
             if configs[name].has("fraction") and configs[scored].has("fraction"):
                 one, other = (
-                    study.fractions if "fraction" in study.steps[step].vary else (value(step, "fraction"),)
-                    for step in (name, scored)
+                    study.fractions if "fraction" in study.steps[place.step].vary else (value(place, "fraction"),)
+                    for place in (node, target)
                 )
                 if tuple(one) != tuple(other):
                     problem = f"in arm {arm!r}, has fraction {_listed(one)} and {scored} has {_listed(other)}"
@@ -78,7 +78,7 @@ def _check_scored(
                 problem = f"in arm {arm!r}, {with_shares} divides by 'shares' and {without} by 'folds'"
                 raise InputError(culprit, f"{problem}: it would train on scored cases", "divide the data alike")
             for key in _SPLIT_KEYS if varies else ("fold", *_SPLIT_KEYS):
-                one, other = value(name, key), value(scored, key)
+                one, other = value(node, key), value(target, key)
                 if configs[name].has(key) and configs[scored].has(key) and one != other:
                     problem = f"in arm {arm!r}, has {key} {one!r} and {scored} has {other!r}"
                     raise InputError(culprit, f"{problem}: it would train on validated cases", "make them equal")
@@ -86,13 +86,6 @@ def _check_scored(
 
 def _listed(values: Sequence[Any]) -> str:
     return ", ".join(map(str, values))
-
-
-def _upstream(step: str, steps: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    found: list[str] = []
-    for name in steps_named(steps[step], steps):
-        found += [name, *_upstream(name, steps)]
-    return list(dict.fromkeys(found))
 
 
 def _overlap(one: Any, other: Any) -> bool:

@@ -4,117 +4,33 @@ import hashlib
 import itertools
 import json
 import re
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mtmed.errors import InputError
+from mtmed.studies.job import MACHINE_KEYS, ChoiceJob, Job, Plan, Run
 from mtmed.studies.leaks import check_leaks
-from mtmed.studies.overrides import PLACEHOLDER, resolve_overrides, steps_named
+from mtmed.studies.overrides import resolve_overrides
+from mtmed.studies.plan_checks import check_arms, check_folds, check_lists
+from mtmed.studies.references import PLACEHOLDER, steps_named
 from mtmed.studies.step_config import StepConfig, load_step_config
 from mtmed.studies.study import VARIED, Study
 
-__all__ = ["MACHINE_KEYS", "Job", "Plan", "Run", "make_plan"]
-
-MACHINE_KEYS = frozenset({"device", "workers"})
-"""Keys that say where a job runs and not what it is: with others it is still the same job."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One bundle command. Runs that need the same command share its job.
-
-    Attributes:
-        key: hash of what the command does.
-        name: the step, whom it is for, and the key; names its folder.
-        step: name of the step.
-        config: config files.
-        overrides: keys and values; ``{step}`` stands for the output folder of a needed job.
-        needs: per step the key of the job whose output is read.
-    """
-
-    key: str
-    name: str
-    step: str
-    config: tuple[Path, ...]
-    overrides: Mapping[str, Any]
-    needs: Mapping[str, str]
-
-    def command(self, output_dir: Callable[[str], Path]) -> list[str]:
-        """The words of the command.
-
-        Args:
-            output_dir: gives the output folder of a job by its key.
-        """
-        folders = {step: str(output_dir(key)) for step, key in self.needs.items()}
-        values = {**_filled(self.overrides, folders), "output_dir": str(output_dir(self.key))}
-        files = [str(file) for file in self.config]
-        words = [f"--{key}={_word(value)}" for key, value in values.items()]
-        return [
-            sys.executable,
-            "-m",
-            "monai.bundle",
-            "run",
-            "--config_file",
-            _word(files[0] if len(files) == 1 else files),
-            *words,
-        ]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One cell of the study.
-
-    Attributes:
-        arm: name of the arm.
-        fold: the fold that validates.
-        fraction: percentage of the training patients.
-        seed: random seed.
-        jobs: per step the key of its job.
-    """
-
-    arm: str
-    fold: int | str
-    fraction: float
-    seed: int
-    jobs: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All jobs of a study.
-
-    Attributes:
-        study: the study.
-        configs: the config of each step.
-        overrides: per arm and step the overrides, without what varies.
-        jobs: by key; what a job needs stands before it.
-        runs: random seeds and folds outermost, so that arms that are compared come side by side.
-    """
-
-    study: Study
-    configs: Mapping[str, StepConfig]
-    overrides: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    jobs: Mapping[str, Job]
-    runs: tuple[Run, ...]
-
-    def needed_by(self, key: str) -> set[str]:
-        """Keys of all jobs that must be finished before a job."""
-        direct = set(self.jobs[key].needs.values())
-        return direct.union(*(self.needed_by(other) for other in direct))
+__all__ = ["Job", "Plan", "Run", "make_plan"]
 
 
 @dataclass
 class _Draft:
-    """A job whose runs are not all known yet."""
+    """A job whose runs are not all known yet; one with candidates is a choice."""
 
     step: str
     overrides: dict[str, Any]
     needs: dict[str, str]
     varied: dict[str, Any]
-    arms: list[str]
+    arms: list[str] = field(default_factory=list)
+    candidates: dict[str, dict[int, str]] = field(default_factory=dict)
 
 
 def make_plan(study: Study) -> Plan:
@@ -122,35 +38,93 @@ def make_plan(study: Study) -> Plan:
 
     Raises:
         InputError: see `load_step_config`, `resolve_overrides` and `check_leaks`; also if a list varies nothing, if two
-            arms are the same, or if a fold is not among those of a config.
+            arms, or two that are compared, are the same, or if a fold is not among those of a config.
     """
     configs = {name: load_step_config(step, study.bundle, source=study.file) for name, step in study.steps.items()}
     overrides = _with_absolute_data(resolve_overrides(study, configs), configs)
-    _check_lists(study)
-    _check_folds(study, configs, overrides)
+    check_lists(study)
+    check_folds(study, configs, overrides)
     check_leaks(study, configs, overrides)
-    drafts: dict[str, _Draft] = {}
+    drafts = _Drafts(study, overrides)
     runs: list[Run] = []
     for seed, fold, fraction, arm in itertools.product(study.seeds, study.folds, study.fractions, study.arms):
         values = {"fold": fold, "fraction": fraction, "seed": seed}
-        jobs: dict[str, str] = {}
-        for step, given in overrides[arm].items():
-            own = {name: values[name] for name in study.steps[step].vary}
-            needs = {name: jobs[name] for name in steps_named(given, overrides[arm])}
-            key = _key(step, study.steps[step].config, {**given, **own}, needs)
-            inherited = {name for other in needs.values() for name in drafts[other].varied}
-            varied = {name: values[name] for name in VARIED if name in own or name in inherited}
-            draft = drafts.setdefault(key, _Draft(step, {**given, **own}, needs, varied, []))
-            if arm not in draft.arms:
-                draft.arms.append(arm)
-            jobs[step] = key
-        runs.append(Run(arm, fold, fraction, seed, jobs))
-    _check_arms(study, runs)
-    finished = {
-        key: Job(key, _name(key, draft), draft.step, configs[draft.step].files, draft.overrides, draft.needs)
-        for key, draft in drafts.items()
-    }
+        runs.append(Run(arm, fold, fraction, seed, {step: drafts.job(arm, step, values) for step in overrides[arm]}))
+    for fold, fraction, name in itertools.product(study.folds, study.fractions, study.choices):
+        drafts.choice(name, {"fold": fold, "fraction": fraction})
+    check_arms(study, runs)
+    finished = {key: _job(key, draft, study, configs) for key, draft in drafts.found.items()}
     return Plan(study, configs, overrides, finished, tuple(runs))
+
+
+class _Drafts:
+    """The jobs by key; what a job needs is found before it."""
+
+    def __init__(self, study: Study, overrides: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+        self.study, self.overrides = study, overrides
+        self.found: dict[str, _Draft] = {}
+        self._keys: dict[tuple[Any, ...], str] = {}
+
+    def job(self, arm: str, step: str, values: Mapping[str, Any]) -> str:
+        """Key of the job of an arm's step, for a fold, fraction and seed."""
+        place = (arm, step, *values.values())
+        if place not in self._keys:
+            self._keys[place] = self._add_job(arm, step, values)
+        return self._keys[place]
+
+    def choice(self, name: str, values: Mapping[str, Any]) -> str:
+        """Key of the job of a choice, for a fold and fraction."""
+        place = (name, values["fold"], values["fraction"])
+        if place not in self._keys:
+            self._keys[place] = self._add_choice(name, values)
+        return self._keys[place]
+
+    def _add_job(self, arm: str, step: str, values: Mapping[str, Any]) -> str:
+        study, given = self.study, self.overrides[arm][step]
+        own = {name: values[name] for name in study.steps[step].vary}
+        needs: dict[str, str] = {}
+        inherited: set[str] = set()
+        for name in steps_named(given, study):
+            owner, dot, other = name.partition(".")
+            if owner in study.choices:
+                needs[owner] = self.choice(owner, values)
+                given = _replaced(given, name, f"{{{owner}}}/seed{values['seed']}/{other}")
+                inherited.add("seed")
+            else:
+                needs[name] = self.job(owner if dot else arm, other or name, values)
+        inherited |= {name for key in needs.values() for name in self.found[key].varied}
+        varied = {name: values[name] for name in VARIED if name in own or name in inherited}
+        key = _key(step, study.steps[step].config, {**given, **own}, needs)
+        draft = self.found.setdefault(key, _Draft(step, {**given, **own}, needs, varied))
+        if arm not in draft.arms:
+            draft.arms.append(arm)
+        return key
+
+    def _add_choice(self, name: str, values: Mapping[str, Any]) -> str:
+        choice = self.study.choices[name]
+        candidates = {
+            arm: {seed: self.job(arm, choice.step, {**values, "seed": seed}) for seed in self.study.seeds}
+            for arm in choice.among
+        }
+        for one, other in itertools.combinations(candidates, 2):
+            if candidates[one] == candidates[other]:
+                problem = f"{one!r} and {other!r} run the same {choice.step}"
+                raise InputError(f"{self.study.file}: choices::{name}", problem, "take one of them out")
+        needs = {f"{arm}.{seed}": key for arm, of_arm in candidates.items() for seed, key in of_arm.items()}
+        inherited = {given for key in needs.values() for given in self.found[key].varied} - {"seed"}
+        varied = {given: values[given] for given in VARIED if given in inherited}
+        # in their order, because the first named wins a tie
+        key = _key(name, (), {"among": list(candidates), "step": choice.step}, needs)
+        self.found.setdefault(key, _Draft(name, {}, needs, varied, candidates=candidates))
+        return key
+
+
+def _job(key: str, draft: _Draft, study: Study, configs: Mapping[str, StepConfig]) -> Job:
+    name = _name(key, draft)
+    if not draft.candidates:
+        return Job(key, name, draft.step, configs[draft.step].files, draft.overrides, draft.needs)
+    compared = study.choices[draft.step].step
+    return ChoiceJob(key, name, draft.step, (), {}, draft.needs, compared, draft.candidates, draft.varied)
 
 
 def _key(step: str, config: tuple[str, ...], values: Mapping[str, Any], needs: Mapping[str, str]) -> str:
@@ -160,7 +134,7 @@ def _key(step: str, config: tuple[str, ...], values: Mapping[str, Any], needs: M
 
 
 def _name(key: str, draft: _Draft) -> str:
-    words = [draft.step]
+    words = ["choice", draft.step] if draft.candidates else [draft.step]
     if len(draft.arms) == 1:
         words.append(re.sub(r"[^\w.+]+", "_", draft.arms[0]))
     words += [
@@ -193,56 +167,12 @@ def _absolute(value: Any) -> Any:
     return str(Path(value).expanduser().absolute())
 
 
-def _check_lists(study: Study) -> None:
-    for name, plural in VARIED.items():
-        values = getattr(study, plural)
-        # what only the scored step is given changes no network
-        steps = [
-            s for s in study.steps.values() if name == "fold" or len(study.steps) == 1 or s.name != study.score_step
-        ]
-        if len(values) > 1 and not any(name in step.vary for step in steps):
-            before = "" if name == "fold" else f" before {study.score_step}"
-            problem = f"has {len(values)} values, but no step{before} varies with {name}"
-            raise InputError(f"{study.file}: {plural}", problem, f"add {name!r} to the vary of a step")
-
-
-def _check_folds(
-    study: Study, configs: Mapping[str, StepConfig], overrides: Mapping[str, Mapping[str, Mapping[str, Any]]]
-) -> None:
-    for arm, steps in overrides.items():
-        for step, given in steps.items():
-            count = given.get("folds", configs[step].get("folds"))
-            highest = max((fold for fold in study.folds if isinstance(fold, int)), default=0)
-            if "fold" in study.steps[step].vary and isinstance(count, int) and highest >= count:
-                problem = f"has fold {highest}, but {step} of {arm} divides into {count} folds, counted from 0"
-                raise InputError(f"{study.file}: folds", problem, "change the list, or the config's key folds")
-
-
-def _check_arms(study: Study, runs: list[Run]) -> None:
-    scored = {arm: {run.jobs[study.score_step] for run in runs if run.arm == arm} for arm in study.arms}
-    for one, other in itertools.combinations(scored, 2):
-        if scored[one] == scored[other]:
-            problem = f"{one!r} and {other!r} run the same commands"
-            raise InputError(f"{study.file}: arms", problem, "take one out; if --set made them equal, take that out")
-
-
-def _filled(value: Any, folders: Mapping[str, str]) -> Any:
+def _replaced(value: Any, name: str, path: str) -> Any:
+    """The value with a path in place of a placeholder."""
     if isinstance(value, Mapping):
-        return {key: _filled(item, folders) for key, item in value.items()}
+        return {key: _replaced(item, name, path) for key, item in value.items()}
     if isinstance(value, list):
-        return [_filled(item, folders) for item in value]
+        return [_replaced(item, name, path) for item in value]
     if isinstance(value, str):
-        return PLACEHOLDER.sub(lambda found: folders.get(found[1], found[0]), value)
+        return PLACEHOLDER.sub(lambda found: path if found[1] == name else found[0], value)
     return value
-
-
-def _word(value: Any) -> str:
-    """A value as MONAI's command line reads it back: text as it stands if it can be, the rest as JSON or Python."""
-    from fire.parser import DefaultParseValue
-
-    for text in (value, json.dumps(value)):
-        if isinstance(text, str):
-            read = DefaultParseValue(text)
-            if type(read) is type(value) and read == value:
-                return text
-    return repr(value)

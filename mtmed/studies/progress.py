@@ -8,7 +8,7 @@ from datetime import timedelta
 from tqdm import tqdm
 
 from mtmed.studies.execution import Outcome, jobs_to_run
-from mtmed.studies.plan import Plan
+from mtmed.studies.job import Plan
 from mtmed.studies.study_folder import LOG, StudyFolder
 
 __all__ = ["StudyProgress", "seconds_left"]

@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mtmed.errors import InputError
 from mtmed.files import atomic_file, require_writable_folder
-from mtmed.studies.plan import MACHINE_KEYS, Plan
+from mtmed.studies.job import MACHINE_KEYS, Plan
 from mtmed.studies.study import VARIED
 
 __all__ = ["RECORD", "changed_configs", "keep_record"]
@@ -20,9 +20,9 @@ _MISSING = object()
 def keep_record(plan: Plan, output: Path) -> None:
     """Write ``study.json``, or compare with the one that is there.
 
-    Runs may be added: folds, fractions, random seeds, arms, steps. Everything else must be as it was: the content of
-    the configs, the overrides, what varies. Keys that only say where a job runs (`MACHINE_KEYS`) and how the report is
-    made are free.
+    Runs may be added: folds, fractions, random seeds, arms, steps, choices. Everything else must be as it was: the
+    content of the configs, the overrides, what varies, what is compared. Keys that only say where a job runs
+    (`MACHINE_KEYS`) and how the report is made are free.
 
     Raises:
         InputError: naming the first difference, or if the folder cannot be written.
@@ -73,6 +73,7 @@ def _plain(plan: Plan) -> dict[str, Any]:
         **{plural: list(getattr(study, plural)) for plural in VARIED.values()},
         "vary": {name: list(step.vary) for name, step in study.steps.items()},
         "arms": {arm: {step: kept(given) for step, given in steps.items()} for arm, steps in plan.overrides.items()},
+        "choices": {name: {"among": list(c.among), "step": c.step} for name, c in study.choices.items()},
         "configs": {name: kept(config.content) for name, config in plan.configs.items()},
     }
     plain: dict[str, Any] = json.loads(json.dumps(content))
@@ -92,15 +93,18 @@ def _compare(before: Mapping[str, Any], now: Mapping[str, Any], output: Path) ->
     for arm, steps in before["arms"].items():
         if arm not in now["arms"]:
             _refuse(output, f"has the arm {arm!r}, which this study lacks")
-        for step in before["vary"]:
-            _same(steps.get(step), now["arms"][arm].get(step), f"{step} of arm {arm!r}", output)
+        # a step that was left out may run now because an added arm reads it
+        for step in steps:
+            _same(steps[step], now["arms"][arm].get(step), f"{step} of arm {arm!r}", output)
+    # folders of before there were choices have none
+    for name, choice in before.get("choices", {}).items():
+        if choice != now["choices"].get(name):
+            _refuse(output, f"has the choice {name!r} among {', '.join(choice['among'])}, unlike this study")
 
 
 def _same(before: Any, now: Any, what: str, output: Path) -> None:
-    if before is None or now is None:
-        if before is not now:
-            _refuse(output, f"has {'no ' if before is None else 'a '}{what}, unlike this study")
-        return
+    if now is None:
+        _refuse(output, f"has a {what}, unlike this study")
     for key in dict.fromkeys([*before, *now]):
         one, other = before.get(key, _MISSING), now.get(key, _MISSING)
         if one != other:
@@ -109,5 +113,5 @@ def _same(before: Any, now: Any, what: str, output: Path) -> None:
             _refuse(output, f"has another {key} in the {what}{values}")
 
 
-def _refuse(output: Path, problem: str) -> None:
+def _refuse(output: Path, problem: str) -> NoReturn:
     raise InputError(output, f"holds a study that {problem}", "choose another --output")

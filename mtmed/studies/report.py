@@ -1,40 +1,27 @@
 """The report of a study: tables as CSV, JSON, Markdown and text, pictures, and one HTML page that holds it all."""
 
-import base64
-import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtmed.errors import InputError
 from mtmed.files import atomic_file, require_writable_folder
 from mtmed.metrics.names import METRIC_NAMES
-from mtmed.metrics.tables import aligned_table, write_json, write_rows
+from mtmed.metrics.tables import write_json, write_rows
+from mtmed.studies.choice_report import CHOICE_RULE, ChoiceResult, choice_table, choice_values
 from mtmed.studies.convergence_report import Convergence, study_convergence
 from mtmed.studies.convergence_values import convergence_values
 from mtmed.studies.dice_curves import read_dice_curves
 from mtmed.studies.numbers import interval_text, number_text, p_text
-from mtmed.studies.pictures import Picture, draw_pictures
+from mtmed.studies.pictures import draw_pictures
+from mtmed.studies.pooled_report import POOLED_NAMES, POOLED_RULE, PooledRow, pooled_rows, pooled_table, pooled_values
 from mtmed.studies.protocol import protocol_lines, study_protocol
+from mtmed.studies.report_formats import Block, html_page, markdown, plain_text
 from mtmed.studies.results import Result
 from mtmed.studies.table import RULES, StudyTable, study_table, table_values
 from mtmed.studies.tensorboard import CURVES, write_dice_events
 
 __all__ = ["write_report"]
-
-_STYLE = """body{font-family:sans-serif;margin:2em;max-width:100em}table{border-collapse:collapse;margin:.5em 0 1.5em}
-th,td{border-bottom:1px solid #ccc;padding:.2em .8em;text-align:left;white-space:nowrap}img{max-width:100%}"""
-
-
-@dataclass(frozen=True)
-class _Block:
-    """A table in words, or lines of text: what every format of the report is made from."""
-
-    heading: str
-    header: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = ()
-    lines: Sequence[str] = ()
 
 
 def write_report(
@@ -44,6 +31,8 @@ def write_report(
     metrics: Sequence[str],
     organs: Sequence[str] | None = None,
     reference_arm: str | None = None,
+    pooled: Sequence[str] = (),
+    choices: Sequence[ChoiceResult] = (),
     output_dir: str | Path,
 ) -> str:
     """Compare the arms of a study and write everything that there is to say.
@@ -52,8 +41,10 @@ def write_report(
     ``table.json`` (both), ``table.md``, ``report.html`` (self-contained) and the PNGs of
     `mtmed.studies.pictures.draw_pictures`. Where trainings recorded validation Dice, its curves for TensorBoard in
     ``curves/``; with a reference arm also how soon each run comes to that arm's final Dice, in ``convergence.csv`` (a
-    row per run) and ``table.json``. Runs without scores are left out of all numbers and named; so are pictures that
-    cannot be drawn. How it was measured (split, folds, tolerances ...) is what the evaluations state themselves.
+    row per run) and ``table.json``. With choices ``choices.csv``, a row per choice, fold, fraction and arm; with pooled
+    numbers ``pooled.csv``, a row per entry, organ, fraction and arm; both are in ``table.json`` too. Runs without
+    scores are left out of all numbers and named; so are pictures that cannot be drawn. How it was measured (split,
+    folds, tolerances ...) is what the evaluations state themselves.
 
     Args:
         results: all runs that the study plans, whatever their state.
@@ -61,58 +52,64 @@ def write_report(
         metrics: columns of ``scores.csv``.
         organs: organs to report; None for all.
         reference_arm: the arm that all others are compared with; None compares every pair.
+        pooled: entries of the evaluations' ``summary.json`` that have a value and an interval per organ.
+        choices: what was chosen among arms.
         output_dir: folder for the files.
 
     Returns:
         The tables in plain text.
 
     Raises:
-        InputError: if there are no runs, an arm, organ or metric is not there, scores cannot be read or the folder
-            cannot be written.
+        InputError: if there are no runs, an arm, organ, metric or entry is not there, scores cannot be read or the
+            folder cannot be written.
     """
     if not results:
         raise InputError(title, "has no runs", "give the study at least one arm, fold, fraction and seed")
     table = study_table(results, metrics=metrics, organs=organs, reference_arm=reference_arm)
+    together = pooled_rows(results, pooled, organs)
     folder = require_writable_folder(output_dir)
     common, differing = study_protocol(results)
     dice = read_dice_curves(results)
     convergence = study_convergence(results, dice, reference_arm=reference_arm)
     pictures = draw_pictures(results, folder, organs=organs, reference_arm=reference_arm, dice=dice)
-    blocks = _blocks(table)
+    blocks = [*_blocks(table, _pooled(together)), *_chosen(choices)]
     if convergence is not None:
         blocks += _soon(convergence)
     if common or differing:
-        blocks.append(_Block("How it was measured", lines=protocol_lines(common, differing)))
+        blocks.append(Block("How it was measured", lines=protocol_lines(common, differing)))
     if lost := [picture.caption for picture in pictures if picture.path is None] + list(dice.unreadable):
-        blocks.append(_Block("Not drawn", lines=lost))
+        blocks.append(Block("Not drawn", lines=lost))
     values = table_values(table)
     soon = None if convergence is None else convergence_values(convergence)
     protocol = {"same": common, "differs": differing}
-    write_json(folder / "table.json", {"title": title, **values, "convergence": soon, "protocol": protocol})
-    tables = {"table": values["rows"], "comparisons": values["comparisons"], "convergence": soon and soon["runs"]}
+    listed = {"pooled": pooled_values(together), "choices": choice_values(choices)}
+    write_json(folder / "table.json", {"title": title, **values, **listed, "convergence": soon, "protocol": protocol})
+    tables = {"table": values["rows"], "comparisons": values["comparisons"], **listed}
+    tables["convergence"] = soon["runs"] if soon else []
     for name, rows in ((f"{stem}.csv", rows) for stem, rows in tables.items()):
         if rows:
             write_rows(folder / name, [_flat(row) for row in rows])
         else:
             (folder / name).unlink(missing_ok=True)
-    _write(folder / "table.md", _markdown(title, blocks))
-    _write(folder / "report.html", _html(title, blocks, pictures))
+    _write(folder / "table.md", markdown(title, blocks))
+    _write(folder / "report.html", html_page(title, blocks, pictures))
     write_dice_events(dice, folder / CURVES)
-    return _plain(title, blocks)
+    return plain_text(title, blocks)
 
 
-def _blocks(table: StudyTable) -> list[_Block]:
+def _blocks(table: StudyTable, pooled: Sequence[Block]) -> list[Block]:
     scored = table.runs - len(table.failed) - len(table.missing)
     lines = [f"{scored} of {table.runs} runs have scores."]
     lines += [f"failed: {name}" for name in table.failed] + [f"missing: {name}" for name in table.missing]
-    blocks = [_Block("Runs", lines=lines)]
+    blocks = [Block("Runs", lines=lines)]
     blocks += [_means(table, metric) for metric in table.metrics if table.rows]
+    blocks += pooled
     if table.comparisons:
         blocks.append(_comparisons(table))
-    return [*blocks, _Block("How the numbers are made", lines=[f"{key}: {rule}" for key, rule in RULES.items()])]
+    return [*blocks, Block("How the numbers are made", lines=[f"{key}: {rule}" for key, rule in RULES.items()])]
 
 
-def _means(table: StudyTable, metric: str) -> _Block:
+def _means(table: StudyTable, metric: str) -> Block:
     rows = [row for row in table.rows if row.metric == metric]
     digits = _digits(metric)
     header = ["organ", "labels", "arm", "mean (95 % interval)", *(f"fold {fold}" for fold in table.folds)]
@@ -129,10 +126,10 @@ def _means(table: StudyTable, metric: str) -> _Block:
         ]
         for row in rows
     ]
-    return _Block(_called(metric), header, cells)
+    return Block(_called(metric), header, cells)
 
 
-def _comparisons(table: StudyTable) -> _Block:
+def _comparisons(table: StudyTable) -> Block:
     header = ["metric", "organ", "labels", "arms", "difference (95 % interval)", "patients", "unpaired"]
     header += ["p", "smallest p", "p (Holm)", "smallest p (Holm)", "tests", "result"]
     cells = [
@@ -150,15 +147,36 @@ def _comparisons(table: StudyTable) -> _Block:
         ]
         for one in table.comparisons
     ]
-    return _Block("Paired comparisons on the same patients", header, cells)
+    return Block("Paired comparisons on the same patients", header, cells)
 
 
-def _soon(convergence: Convergence) -> list[_Block]:
+def _soon(convergence: Convergence) -> list[Block]:
     means, comparisons = convergence.arm_table(), convergence.comparison_table()
-    blocks = [_Block("How soon", *means, lines=convergence.notes())]
+    blocks = [Block("How soon", *means, lines=convergence.notes())]
     if convergence.comparisons:
-        blocks.append(_Block("How soon: paired comparisons of the runs", *comparisons))
-    return [*blocks, _Block("How soon: how the numbers are made", lines=convergence.rules())]
+        blocks.append(Block("How soon: paired comparisons of the runs", *comparisons))
+    return [*blocks, Block("How soon: how the numbers are made", lines=convergence.rules())]
+
+
+def _pooled(rows: Sequence[PooledRow]) -> list[Block]:
+    entries = dict.fromkeys(row.entry for row in rows)
+    return [
+        Block(
+            f"{POOLED_NAMES.get(entry, _called(entry))}, of all cases together", *pooled_table(own), lines=[POOLED_RULE]
+        )
+        for entry in entries
+        if (own := [row for row in rows if row.entry == entry])
+    ]
+
+
+def _chosen(choices: Sequence[ChoiceResult]) -> list[Block]:
+    if not choices:
+        return []
+    blocks = [Block("Choices", lines=[CHOICE_RULE])]
+    for name in dict.fromkeys(one.name for one in choices):
+        own = [one for one in choices if one.name == name]
+        blocks.append(Block(f"Choice: {own[0].title}", *choice_table(own)))
+    return blocks
 
 
 def _called(metric: str) -> str:
@@ -170,51 +188,11 @@ def _digits(metric: str) -> int:
     return 1 if "(mm)" in _called(metric) else 3
 
 
-def _plain(title: str, blocks: Sequence[_Block]) -> str:
-    parts = [title]
-    for block in blocks:
-        lines = list(block.lines)
-        if block.header:
-            lines.append(aligned_table([block.header, *block.rows]))
-        parts.append("\n".join([block.heading, *lines]))
-    return "\n\n".join(parts)
-
-
-def _markdown(title: str, blocks: Sequence[_Block]) -> str:
-    parts = [f"# {title}"]
-    for block in blocks:
-        lines = [f"- {line}" for line in block.lines]
-        if block.header:
-            grid = [block.header, ["---"] * len(block.header), *block.rows]
-            lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in grid]
-        parts += [f"## {block.heading}", "\n".join(lines)]
-    return "\n\n".join(parts) + "\n"
-
-
-def _html(title: str, blocks: Sequence[_Block], pictures: Sequence[Picture]) -> str:
-    parts = [f"<h1>{html.escape(title)}</h1>"]
-    for block in blocks:
-        parts.append(f"<h2>{html.escape(block.heading)}</h2>")
-        if block.lines:
-            parts.append("<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in block.lines) + "</ul>")
-        if block.header:
-            head = "".join(f"<th>{html.escape(cell)}</th>" for cell in block.header)
-            body = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in block.rows]
-            parts.append(f"<table><tr>{head}</tr>" + "".join(f"<tr>{row}</tr>" for row in body) + "</table>")
-    for picture in pictures:
-        if picture.path is None:
-            continue
-        data = base64.b64encode(picture.path.read_bytes()).decode()
-        caption = html.escape(picture.caption)
-        parts.append(f'<h2>{caption}</h2><img alt="{caption}" src="data:image/png;base64,{data}">')
-    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
-
-
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with a column per fold."""
-    plain = {key: value for key, value in row.items() if key != "folds"}
-    return plain | {f"fold_{fold}": mean for fold, mean in row.get("folds", {}).items()}
+    """The row with a column per fold, and per random seed."""
+    plain = {key: value for key, value in row.items() if key not in ("folds", "seeds")}
+    plain |= {f"fold_{fold}": mean for fold, mean in row.get("folds", {}).items()}
+    return plain | {f"seed_{seed}": value for seed, value in row.get("seeds", {}).items()}
 
 
 def _write(path: Path, text: str) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mtmed.errors import InputError
+from mtmed.studies.file_values import nearest
 from mtmed.studies.study import Step
-from mtmed.studies.study_file import nearest
 
 __all__ = ["StepConfig", "load_step_config"]
 

@@ -1,11 +1,11 @@
 """A study in memory: steps x arms x folds x label fractions x random seeds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["VARIED", "Setting", "Step", "Study"]
+__all__ = ["VARIED", "Choice", "Setting", "Step", "Study"]
 
 VARIED = {"fold": "folds", "fraction": "fractions", "seed": "seeds"}
 """What a step may vary with (its config's key), and the study's list of it."""
@@ -47,6 +47,25 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """The best of several arms, by what their trainings found on their own validation cases.
+
+    Arms are compared by the mean over all seeds, for each fold and fraction by itself; ties go to the first.
+
+    Attributes:
+        name: how placeholders call it.
+        among: the arms that are compared.
+        step: the step of theirs whose output folder has the value, in ``best.json``.
+        title: heading of its table.
+    """
+
+    name: str
+    among: tuple[str, ...]
+    step: str
+    title: str
+
+
+@dataclass(frozen=True)
 class Study:
     """What a study file says.
 
@@ -67,6 +86,8 @@ class Study:
         organs: organs to compare; None: all.
         reference_arm: the arm that the others are tested against; None: all pairs.
         settings: values from the command line, which stand above all others.
+        choices: by name.
+        pooled: entries of the evaluations' ``summary.json`` that are shown beside the metrics.
     """
 
     file: Path
@@ -85,3 +106,5 @@ class Study:
     reference_arm: str | None
     also_scored: tuple[str, ...] = ()
     settings: tuple[Setting, ...] = ()
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+    pooled: tuple[str, ...] = ()

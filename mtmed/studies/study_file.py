@@ -3,14 +3,14 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from mtmed.errors import InputError
-from mtmed.studies.study import VARIED, Setting, Step, Study
+from mtmed.studies.file_values import is_name, is_number, is_whole, nearest, require_list, require_mapping, require_text
+from mtmed.studies.study import VARIED, Choice, Setting, Step, Study
 
-__all__ = ["nearest", "read_study"]
+__all__ = ["read_study"]
 
 _DEFAULTS: dict[str, Any] = {
     "title": None,
@@ -22,19 +22,15 @@ _DEFAULTS: dict[str, Any] = {
     "seeds": [0],
     "steps": None,
     "arms": None,
+    "choices": {},
     "score": None,
     "reference_arm": None,
 }
 _OPTIONAL = {"reference_arm"}
 _STEP_KEYS = ("config", "vary", "overrides", "shared_by_folds")
-_SCORE_KEYS = ("step", "also", "metrics", "organs")
+_SCORE_KEYS = ("step", "also", "metrics", "organs", "pooled")
+_CHOICE_KEYS = ("among", "step", "title")
 _NAME = re.compile(r"[A-Za-z]\w*")
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """The remedy for an unknown name: the known name that it resembles, or all of them."""
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(known) or '(there are none)'}"
 
 
 def read_study(files: Sequence[str | Path], settings: Sequence[str] = ()) -> Study:
@@ -54,7 +50,7 @@ def read_study(files: Sequence[str | Path], settings: Sequence[str] = ()) -> Stu
     for path in map(Path, files):
         overlay = _read(path)
         if "bundle" in overlay:
-            bundle = path.parent / _text(overlay["bundle"], "bundle", path)
+            bundle = path.parent / require_text(overlay["bundle"], "bundle", path)
         for key, value in overlay.items():
             _set(content, key, value, path)
     file = Path(files[0])
@@ -67,10 +63,11 @@ def read_study(files: Sequence[str | Path], settings: Sequence[str] = ()) -> Stu
     content = {**_DEFAULTS, **content}
     steps = _steps(content["steps"], file)
     arms = _arms(content["arms"], steps, file)
-    score = _mapping(content["score"], "score", file, _SCORE_KEYS)
-    inputs = dict(_mapping(content["inputs"], "inputs", file))
+    score = require_mapping(content["score"], "score", file, _SCORE_KEYS)
+    inputs = dict(require_mapping(content["inputs"], "inputs", file))
     if both := sorted(set(inputs) & set(steps)):
         raise InputError(f"{file}: {both[0]}", "names an input and a step", "rename one of them")
+    choices = _choices(content["choices"], steps, arms, inputs, file)
     given = [_setting(text, inputs, steps) for text in settings]
     for name, value in inputs.items():
         if value is None:
@@ -80,7 +77,10 @@ def read_study(files: Sequence[str | Path], settings: Sequence[str] = ()) -> Stu
         raise InputError(f"{file}: score::step", f"is {step!r}, not a step", nearest(str(step), list(steps)))
     if reference is not None and reference not in arms:
         raise InputError(f"{file}: reference_arm", f"is {reference!r}, not an arm", nearest(str(reference), list(arms)))
-    also = _list(score["also"], "score::also", file, _is_name, "names of steps") if score.get("also") else ()
+    if reference is not None and arms[reference].get(str(step), {}) is None:
+        problem = f"is {reference!r}, which leaves out {step!r}, which is scored"
+        raise InputError(f"{file}: reference_arm", problem, "keep that step in the reference arm")
+    also = require_list(score["also"], "score::also", file, is_name, "names of steps") if score.get("also") else ()
     for name in also:
         if name not in steps or name == step:
             others = [other for other in steps if other != step]
@@ -88,28 +88,36 @@ def read_study(files: Sequence[str | Path], settings: Sequence[str] = ()) -> Stu
         if reference is not None and arms[reference].get(name, {}) is None:
             problem = f"has {name!r}, which the reference arm {reference!r} leaves out"
             raise InputError(f"{file}: score::also", problem, "keep that step in the reference arm")
-    organs = score.get("organs")
+    organs, pooled = score.get("organs"), score.get("pooled", [])
     return Study(
         file=file,
-        title=_text(content["title"], "title", file),
+        title=require_text(content["title"], "title", file),
         bundle=bundle,
         inputs={name: _absolute_if_there(value) for name, value in inputs.items()},
-        overrides=_mapping(content["overrides"], "overrides", file),
-        folds=_list(content["folds"], "folds", file, lambda v: v == "none" or (_whole(v) and v >= 0), "folds from 0"),
+        overrides=require_mapping(content["overrides"], "overrides", file),
+        folds=require_list(
+            content["folds"], "folds", file, lambda v: v == "none" or (is_whole(v) and v >= 0), "folds from 0"
+        ),
         fractions=tuple(
             int(value) if value == int(value) else value  # 15 and 15.0 are the same runs
-            for value in _list(
-                content["fractions"], "fractions", file, lambda v: _number(v) and 0 < v <= 100, "percentages up to 100"
+            for value in require_list(
+                content["fractions"],
+                "fractions",
+                file,
+                lambda v: is_number(v) and 0 < v <= 100,
+                "percentages up to 100",
             )
         ),
-        seeds=_list(content["seeds"], "seeds", file, lambda v: _whole(v) and v >= 0, "whole numbers from 0"),
+        seeds=require_list(content["seeds"], "seeds", file, lambda v: is_whole(v) and v >= 0, "whole numbers from 0"),
         steps=steps,
         arms=arms,
         score_step=str(step),
-        metrics=_list(score.get("metrics"), "score::metrics", file, _is_name, "columns of scores.csv"),
-        organs=None if organs is None else _list(organs, "score::organs", file, _is_name, "names of organs"),
+        metrics=require_list(score.get("metrics"), "score::metrics", file, is_name, "columns of scores.csv"),
+        organs=None if organs is None else require_list(organs, "score::organs", file, is_name, "names of organs"),
         reference_arm=reference,
         also_scored=tuple(also),
+        choices=choices,
+        pooled=require_list(pooled, "score::pooled", file, is_name, "entries of summary.json", some=False),
         settings=tuple(setting for setting in given if setting is not None),
     )
 
@@ -169,17 +177,19 @@ def _setting(text: str, inputs: dict[str, Any], steps: Mapping[str, Step]) -> Se
 
 def _steps(value: Any, file: Path) -> dict[str, Step]:
     steps = {}
-    for name, content in _mapping(value, "steps", file).items():
+    for name, content in require_mapping(value, "steps", file).items():
         place = f"steps::{name}"
         if not _NAME.fullmatch(name):
             raise InputError(f"{file}: {place}", "is no name", "use letters, digits and _")
-        content = _mapping(content, place, file, _STEP_KEYS)
+        content = require_mapping(content, place, file, _STEP_KEYS)
         config = content.get("config")
         reason = content.get("shared_by_folds")
         steps[name] = Step(
             name=name,
-            config=_list([config] if isinstance(config, str) else config, f"{place}::config", file, _is_name, "files"),
-            vary=_list(
+            config=require_list(
+                [config] if isinstance(config, str) else config, f"{place}::config", file, is_name, "files"
+            ),
+            vary=require_list(
                 content.get("vary", []),
                 f"{place}::vary",
                 file,
@@ -187,8 +197,8 @@ def _steps(value: Any, file: Path) -> dict[str, Step]:
                 ", ".join(VARIED),
                 some=False,
             ),
-            overrides=_mapping(content.get("overrides", {}), f"{place}::overrides", file),
-            shared_by_folds=None if reason is None else _text(reason, f"{place}::shared_by_folds", file),
+            overrides=require_mapping(content.get("overrides", {}), f"{place}::overrides", file),
+            shared_by_folds=None if reason is None else require_text(reason, f"{place}::shared_by_folds", file),
         )
     if not steps:
         raise InputError(f"{file}: steps", "there are none", "name at least one bundle command")
@@ -197,11 +207,11 @@ def _steps(value: Any, file: Path) -> dict[str, Step]:
 
 def _arms(value: Any, steps: Mapping[str, Step], file: Path) -> dict[str, dict[str, Mapping[str, Any] | None]]:
     arms: dict[str, dict[str, Mapping[str, Any] | None]] = {}
-    for name, content in _mapping(value, "arms", file).items():
+    for name, content in require_mapping(value, "arms", file).items():
         place = f"arms::{name}"
-        overrides = _mapping(content, place, file, tuple(steps))
+        overrides = require_mapping(content, place, file, tuple(steps))
         arms[name] = {
-            step: None if given is None else _mapping(given, f"{place}::{step}", file)
+            step: None if given is None else require_mapping(given, f"{place}::{step}", file)
             for step, given in overrides.items()
         }
     if not arms:
@@ -209,30 +219,35 @@ def _arms(value: Any, steps: Mapping[str, Step], file: Path) -> dict[str, dict[s
     return arms
 
 
-def _mapping(value: Any, place: str, file: Path, known: Sequence[str] | None = None) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise InputError(f"{file}: {place}", f"is {value!r}, not a dictionary", "see docs/studies.md")
-    for key in value:
-        if known is not None and key not in known:
-            raise InputError(f"{file}: {place}::{key}", "unknown key", nearest(key, list(known)))
-    return value
-
-
-def _list(value: Any, place: str, file: Path, good: Any, meaning: str, *, some: bool = True) -> tuple[Any, ...]:
-    if not isinstance(value, list) or (some and not value):
-        raise InputError(f"{file}: {place}", f"is {value!r}", f"give a list of {meaning}")
-    for number, item in enumerate(value):
-        if not (isinstance(item, str | int | float) and good(item)):
-            raise InputError(f"{file}: {place}", f"has {item!r}", f"give a list of {meaning}")
-        if item in value[:number]:
-            raise InputError(f"{file}: {place}", f"has {item!r} twice", "name each once")
-    return tuple(value)
-
-
-def _text(value: Any, place: str, file: Path) -> str:
-    if not _is_name(value):
-        raise InputError(f"{file}: {place}", f"is {value!r}", "give a text")
-    return str(value)
+def _choices(
+    value: Any, steps: Mapping[str, Step], arms: Mapping[str, Any], inputs: Mapping[str, Any], file: Path
+) -> dict[str, Choice]:
+    choices = {}
+    for name, content in require_mapping(value, "choices", file).items():
+        place = f"choices::{name}"
+        if not _NAME.fullmatch(name):
+            raise InputError(f"{file}: {place}", "is no name", "use letters, digits and _")
+        for kind, names in (("a step", steps), ("an arm", arms), ("an input", inputs)):
+            if name in names:
+                raise InputError(f"{file}: {place}", f"is the name of {kind} too", "rename one of them")
+        content = require_mapping(content, place, file, _CHOICE_KEYS)
+        step, title = content.get("step"), content.get("title")
+        if step not in steps:
+            raise InputError(f"{file}: {place}::step", f"is {step!r}, not a step", nearest(str(step), list(steps)))
+        among = require_list(content.get("among"), f"{place}::among", file, is_name, "names of arms")
+        for arm in among:
+            if arm not in arms:
+                raise InputError(f"{file}: {place}::among", f"has {arm!r}, not an arm", nearest(arm, list(arms)))
+            if arms[arm].get(step, {}) is None:
+                problem = f"has {arm!r}, which leaves out the step {step!r}"
+                raise InputError(f"{file}: {place}::among", problem, "keep that step in the arm, or take the arm out")
+        choices[name] = Choice(
+            name=name,
+            among=among,
+            step=str(step),
+            title=name if title is None else require_text(title, f"{place}::title", file),
+        )
+    return choices
 
 
 def _absolute_if_there(value: Any) -> Any:
@@ -242,15 +257,3 @@ def _absolute_if_there(value: Any) -> Any:
     if isinstance(value, str) and value and len(value) < 1000 and Path(value).expanduser().exists():
         return str(Path(value).expanduser().absolute())
     return value
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mtmed.studies.plan import Plan
+from mtmed.studies.choose import seed_folder
+from mtmed.studies.job import ChoiceJob, Plan
 
 __all__ = [
     "COMMAND",
@@ -80,6 +81,14 @@ class StudyFolder:
         if is_finished(folder) and not self._outdated(key):
             return "finished"
         return "failed" if (folder / FAILED).is_file() else "missing"
+
+    def links_resolve(self, key: str) -> bool:
+        """Whether the outputs that a choice links to are there; true of any other job."""
+        job = self.plan.jobs[key]
+        if not isinstance(job, ChoiceJob):
+            return True
+        seeds = next(iter(job.candidates.values()))
+        return all((seed_folder(self.output_dir(key), seed) / job.compared).exists() for seed in seeds)
 
     def needed_folders(self, key: str) -> list[Path]:
         """Folders of the jobs whose output a job reads."""

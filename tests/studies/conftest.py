@@ -1,5 +1,6 @@
 """Study files, their plans, and fast jobs."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,7 @@ def study_file(tmp_path: Path) -> Callable[..., Path]:
             place = content
             for parent in parents:
                 place = place[parent]
-            place[last] = value
+            place[last] = copy.deepcopy(value)
         return write_json(tmp_path / "studies" / f"{name}.json", content)
 
     return write
@@ -49,3 +50,16 @@ def plan(study_file: Callable[..., Path]) -> Callable[..., Plan]:
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     use_fast_jobs(monkeypatch.setattr)
+
+
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, dict[str, Any]]]:
+    """What the report is made from; writing it is another module's affair."""
+    calls: list[tuple[Any, dict[str, Any]]] = []
+
+    def write_report(results: Any, **options: Any) -> str:
+        calls.append((results, options))
+        return "the table"
+
+    monkeypatch.setattr("mtmed.studies.report.write_report", write_report)
+    return calls

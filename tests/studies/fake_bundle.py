@@ -6,11 +6,11 @@ from typing import Any
 
 from mtmed.studies.study_folder import StudyFolder
 
-__all__ = ["CONFIGS", "STUDY", "use_fast_jobs"]
+__all__ = ["CHOICES", "CONFIGS", "STUDY", "use_fast_jobs"]
 
 # "attempts.txt" gets an x per start; only the first start is slow, as if it had left a checkpoint
 COMMON = {
-    "imports": ["$import pathlib", "$import sys", "$import time"],
+    "imports": ["$import json", "$import pathlib", "$import sys", "$import time"],
     "dataset_dir": "data",
     "output_dir": "out",
     "device": "cpu",
@@ -40,11 +40,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "fraction": 100,
         "split_seed": 0,
         "learning_rate": 0.1,
+        "teachers": None,
+        "best": 0.5,
         "network_def": {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 1},
         "run": [
             *COMMON["run"],
             "$pathlib.Path(@pretrained).resolve(strict=True) if @pretrained else None",
             "$(@folder / 'losses.csv').write_text('iteration,loss\\n1,0.5\\n2,0.4\\n')",
+            "$(@folder / 'best.json').write_text(json.dumps({'metric': 'dice', 'value': @best, 'epoch': 1}))",
             "$(@folder / 'last.pt').touch()",
         ],
     },
@@ -85,13 +88,41 @@ STUDY: dict[str, Any] = {
     "reference_arm": "scratch",
 }
 
+# changes of the study: two arms are compared, two others read the better one, and one of these reads an arm by name
+TRAINING = {"config": "train.json", "vary": ["fold", "fraction", "seed"], "overrides": {"dataset_dir": "{data}"}}
+CHOICES: dict[str, Any] = {
+    "seeds": [0, 1],
+    "steps": {
+        "pretrain": STUDY["steps"]["pretrain"],
+        "train": TRAINING,
+        "distill": TRAINING,
+        "evaluate": STUDY["steps"]["evaluate"],
+    },
+    "arms": {
+        "scratch": {},
+        "joint": {"train": {"best": [0.4, 0.6]}},
+        "pretrained": {"train": {"pretrained": "{pretrain}/encoder.pt", "best": [0.8, 0.1]}},
+        "teacher": {"evaluate": {"checkpoint": "{mode.train}/last.pt"}},
+        "student": {
+            "distill": {"teachers": ["{mode.train}/last.pt", "{scratch.train}/last.pt"]},
+            "evaluate": {"checkpoint": "{distill}/last.pt"},
+        },
+    },
+    "choices": {"mode": {"among": ["joint", "pretrained"], "step": "train", "title": "Joint or before"}},
+}
+
 # like a bundle, without MONAI: makes its output, and does what its overrides say
 FAST = """
-import pathlib, sys, time
+import json, pathlib, sys, time
 words = dict(word[2:].split("=", 1) for word in sys.argv[1:] if "=" in word)
 folder = pathlib.Path(words["output_dir"])
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "attempts.txt").open("a").write("x")
+(folder / "words.json").write_text(json.dumps(words))
+if "best" in words:
+    best = json.loads(words["best"])
+    value = best[int(words["seed"])] if isinstance(best, list) else best
+    (folder / "best.json").write_text(json.dumps({"metric": "dice", "value": value}))
 print("working", flush=True)
 if (folder / "attempts.txt").read_text() == "x":
     time.sleep(float(words.get("seconds", 0)))
@@ -100,11 +131,13 @@ sys.exit("boom" if words.get("fail") == "True" else 0)
 
 
 def use_fast_jobs(patch: Callable[[object, str, Any], None] = setattr) -> None:
-    """Jobs are processes that start at once instead of MONAI."""
+    """Jobs are processes that start at once instead of MONAI; choices are what they are."""
     command = StudyFolder.command
 
     def fast_command(self: StudyFolder, key: str) -> list[str]:
         words = command(self, key)
+        if "--config_file" not in words:
+            return words
         return [sys.executable, "-S", "-c", FAST, *words[words.index("--config_file") + 2 :]]
 
     patch(StudyFolder, "command", fast_command)

@@ -17,19 +17,6 @@ from mtmed.studies.command import _gpus
 from mtmed.studies.study_folder import DONE, LOG
 
 
-@pytest.fixture
-def reported(monkeypatch):
-    """What the report is made from; writing it is another module's affair."""
-    calls = []
-
-    def write_report(results, **options):
-        calls.append((results, options))
-        return "the table"
-
-    monkeypatch.setattr("mtmed.studies.report.write_report", write_report)
-    return calls
-
-
 def attempts(folder, pattern):
     return [path.read_text() for path in sorted(folder.glob(f"jobs/{pattern}/run/attempts.txt"))]
 
@@ -48,6 +35,8 @@ def test_a_study_runs_to_its_report_and_again_does_nothing(study_file, tmp_path,
         "metrics": ("dice",),
         "organs": None,
         "reference_arm": "scratch",
+        "pooled": (),
+        "choices": [],
         "output_dir": tmp_path / "out",
     }
     assert main(words) == 0

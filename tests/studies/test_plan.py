@@ -32,6 +32,10 @@ def test_the_same_command_is_one_job(plan):
     assert all("pretrain" not in run.jobs for run in made.runs if run.arm == "scratch")
 
 
+def test_a_step_that_no_scored_step_reads_is_left_out(plan):
+    assert plan({"arms::scratch": {}}).jobs.keys() == plan().jobs.keys()
+
+
 def test_what_a_job_needs_comes_before_it_and_compared_arms_come_side_by_side(plan):
     made = plan()
     order = list(made.jobs)
@@ -146,8 +150,22 @@ def test_a_job_keeps_its_folder_when_an_added_arm_changes_its_name(plan, tmp_pat
             [],
             "needs the step 'pretrain', which this arm leaves out",
         ),
-        ({"arms::scratch": {}}, [], "runs the step 'pretrain', which no other step uses"),
-        ({"arms::scratch": {"evaluate": None}}, [], "arms::scratch: leaves out 'evaluate', which is scored"),
+        ({"arms::pretrained": {"evaluate": None}}, [], "arms::pretrained: leaves out 'evaluate', which is scored"),
+        (
+            {"arms::scratch": {"evaluate": None}},
+            [],
+            "reference_arm: is 'scratch', which leaves out 'evaluate', which is scored",
+        ),
+        (
+            {"arms::scratch": {"pretrain": {"seconds": 1}}},
+            [],
+            "arms::scratch::pretrain: sets seconds of a step that no scored step of this arm reads; write {pretrain}",
+        ),
+        (
+            {"arms": {"scratch": {}}, "steps::pretrain::overrides": {}, "inputs": {"data": "d"}},
+            [],
+            "steps::pretrain: runs in no arm, because no scored step reads it; use {pretrain} in a later step",
+        ),
         ({"arms::again": {"pretrain": None}}, [], "'scratch' and 'again' run the same commands"),
         ({"inputs::more": 1}, [], "inputs::more: is an input that no step uses"),
         (

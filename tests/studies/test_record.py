@@ -39,7 +39,11 @@ def test_where_jobs_run_and_how_they_are_reported_is_free(plan, tmp_path):
             [],
             "varies train with ['fold', 'fraction', 'seed'], this study with ['fold']",
         ),
-        ({"arms::pretrained::train": {"split_seed": 0}, "arms::scratch": {}}, [], "has no pretrain of arm 'scratch'"),
+        (
+            {"arms::pretrained::train": {"split_seed": 0}, "arms::scratch": {}},
+            [],
+            "has another pretrained in the train of arm 'scratch'",
+        ),
     ],
 )
 def test_other_settings_are_refused_by_name(plan, tmp_path, changes, settings, message):
