@@ -7,12 +7,13 @@ from mtmed.bundle.channel_check import require_channels
 from mtmed.bundle.choice import require_choice
 from mtmed.bundle.combination import notice_unused, refuse_combination
 from mtmed.bundle.data_check import check_data
-from mtmed.bundle.foreground_check import require_foreground
+from mtmed.bundle.foreground_check import notice_lacking_foreground, require_foreground
 from mtmed.bundle.image_size import require_image_size
 from mtmed.bundle.name_list import require_names
 from mtmed.bundle.network import network
 from mtmed.bundle.number_list import require_numbers
 from mtmed.bundle.options import check_options
+from mtmed.bundle.patch_size import require_patch_size
 from mtmed.bundle.pretraining import pretraining
 from mtmed.bundle.required_maps import require_maps
 from mtmed.bundle.required_settings import require_settings
@@ -32,6 +33,7 @@ __all__ = [
     "finish_run",
     "literal",
     "network",
+    "notice_lacking_foreground",
     "notice_unused",
     "patient_digests",
     "patients_of",
@@ -48,6 +50,7 @@ __all__ = [
     "require_maps",
     "require_names",
     "require_numbers",
+    "require_patch_size",
     "require_settings",
     "require_validation_pairs",
     "rough_networks",

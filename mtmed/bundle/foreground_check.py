@@ -1,12 +1,16 @@
-"""Whether the best model can be chosen on a part, said before the training instead of after it."""
+"""Whether a part shows the organs at all, said before the training instead of after it."""
 
+import logging
 from collections.abc import Sequence
 
 from mtmed.data import Volumes
+from mtmed.distributed import rank
 from mtmed.errors import InputError
 from mtmed.organ_masks import organ_values
 
-__all__ = ["require_foreground"]
+__all__ = ["notice_lacking_foreground", "require_foreground"]
+
+logger = logging.getLogger(__name__)
 
 
 def require_foreground(volumes: Volumes, organs: Sequence[str], *, part: str = "validation") -> None:
@@ -20,13 +24,36 @@ def require_foreground(volumes: Volumes, organs: Sequence[str], *, part: str = "
     Raises:
         InputError: naming the organs that no case has; or there is no organ or more than eight.
     """
-    lacking = [
-        name
-        for name, values in organ_values(organs).items()
-        if not any(volumes.having("label", value) for value in values)
-    ]
+    lacking = _lacking(volumes, organs)
     if len(volumes) and lacking:
         cases = f"none of its {len(volumes)} cases has" if len(volumes) > 1 else "its only case lacks"
         problem = f"is all-negative: {cases} {' or '.join(lacking)}, and nothing could be chosen by Dice"
         remedy = f"choose another fold, give {part} a larger share, or add cases with {' or '.join(lacking)}"
         raise InputError(part, problem, remedy)
+
+
+def notice_lacking_foreground(volumes: Volumes, organs: Sequence[str], *, part: str = "training") -> None:
+    """Say so if an organ never occurs in a part, of which a network learns that there is none.
+
+    Args:
+        volumes: volumes of the part, as for `require_foreground`; those without a label do not count.
+        organs: names of the organs, in the order of their bits.
+        part: name of the part, for the message.
+
+    Raises:
+        InputError: if there is no organ or more than eight.
+    """
+    lacking = _lacking(volumes, organs)
+    labelled = sum(volume.case.label is not None for volume in volumes)
+    if lacking and rank() == 0:
+        cases = f"none of its {labelled} labelled cases has" if labelled != 1 else "its only labelled case lacks"
+        logger.info("Notice: %s: %s %s, which cannot be learnt from them", part, cases, " or ".join(lacking))
+
+
+def _lacking(volumes: Volumes, organs: Sequence[str]) -> list[str]:
+    """Organs that no volume shows."""
+    return [
+        name
+        for name, values in organ_values(organs).items()
+        if not any(volumes.having("label", value) for value in values)
+    ]

@@ -42,7 +42,10 @@ def mendable(error: BaseException | None) -> InputError | None:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+    # a thread's exception that is raised again elsewhere may be its own cause's context
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 

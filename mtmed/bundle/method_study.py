@@ -29,7 +29,7 @@ def run_method(
     arm: str,
     step: str,
     settings: Mapping[str, Any] | None = None,
-    jobs_at_once: int = 1,
+    jobs_at_once: int | None = None,
     slurm: Mapping[str, Any] | None = None,
     next_step: str = "",
 ) -> None:
@@ -44,7 +44,7 @@ def run_method(
         arm: the arm whose network is kept.
         step: the step that writes it.
         settings: inputs of the study, and config keys for all steps that have them.
-        jobs_at_once: how many jobs run at once.
+        jobs_at_once: how many jobs run at once; None for one, on a cluster for all that can run.
         slurm: submit them to a cluster with these parameters of submitit; None runs them on this machine.
         next_step: what to do with the network, for the last line.
 
@@ -56,9 +56,14 @@ def run_method(
     study = read_study(files, words)
     if arm not in study.arms or step not in study.steps:
         raise InputError(study.file, f"has no arm {arm!r} with a step {step!r}", "name those that end the method")
+    if len(study.folds) > 1 or len(study.fractions) > 1:
+        problem = "has several folds or fractions, whose validation scores cannot tell which network to keep"
+        raise InputError(study.file, problem, "give one of each here, or run it by 'mtmed study'")
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    given = [*files, "--output", str(output_dir), "--workers", str(jobs_at_once)]
+    given = [*files, "--output", str(output_dir)]
+    if jobs_at_once is not None:
+        given += ["--workers", str(jobs_at_once)]
     if slurm is not None:
         given += ["--slurm", *(f"{name}={json.dumps(value)}" for name, value in slurm.items())]
     status = run(parser.parse_args([*given, *(word for one in words for word in ("--set", one))]))
@@ -80,9 +85,14 @@ def _keep_best(plan: Plan, output_dir: Path, arm: str, step: str) -> str:
         if one.arm != arm:
             continue
         run_dir = folder.output_dir(one.jobs[step])
+        if not run_dir.is_dir() and (output_dir / "model.pt").is_file():
+            return "kept from before; its training was deleted"
+        if not run_dir.is_dir():
+            tests = " and ".join(str(folder.job_folder(key)) for name, key in one.jobs.items() if name != step)
+            raise InputError(run_dir, "was deleted before its network was kept", f"delete {tests} too and run again")
         score = _score(run_dir / "best.json")
         if best is None or score > best[0]:
-            best = (score, f"{arm}, fold {one.fold}, seed {one.seed}, validation {score:.3f}", run_dir / "model.pt")
+            best = (score, f"{arm} of seed {one.seed}, validation {score:.3f}", run_dir / "model.pt")
     assert best is not None  # the study has the arm
     if not best[2].is_file():
         raise InputError(best[2], "is missing", "run the same command again")

@@ -6,13 +6,12 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
+from torch.nn.functional import logsigmoid
 
 from mtmed.errors import InputError
 from mtmed.inferers.whole_volume import WholeVolumeInferer
 
 __all__ = ["EnsembleInferer"]
-
-_CERTAIN = 1e-6  # from 0 and 1: nearer ones have no finite logit in float32
 
 
 class EnsembleInferer(Inferer):
@@ -76,19 +75,23 @@ class EnsembleInferer(Inferer):
         """
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         channels = plain.shape[1] - len(self.features)
-        mean: torch.Tensor | None = None
+        inside: torch.Tensor | None = None
+        outside: torch.Tensor | None = None
         for number, (member, inferer, places) in enumerate(self.members, start=1):
             shown = plain[:, [*range(channels), *(channels + place for place in places)]]
             try:
-                probabilities = inferer(shown, member).sigmoid_()
+                own = inferer(shown, member)
             except InputError as error:
                 raise InputError(f"network {number} of the ensemble", error.problem, error.remedy) from error
-            if mean is not None and mean.shape != probabilities.shape:
-                problem = f"segments {probabilities.shape[1]} organs, those before it {mean.shape[1]}"
+            if inside is not None and inside.shape != own.shape:
+                problem = f"segments {own.shape[1]} organs, those before it {inside.shape[1]}"
                 raise InputError(f"network {number} of the ensemble", problem, "average networks of the same organs")
-            mean = probabilities if mean is None else mean.add_(probabilities)
-        assert mean is not None  # there are members
-        logits = mean.div_(len(self.members)).logit_(eps=_CERTAIN)
+            # the logarithms of both sums, so that probabilities next to 0 and 1 keep their order
+            inside = logsigmoid(own) if inside is None else torch.logaddexp(inside, logsigmoid(own))
+            outside = logsigmoid(-own) if outside is None else torch.logaddexp(outside, logsigmoid(-own))
+        assert inside is not None  # there are members
+        assert outside is not None
+        logits = inside - outside
         if isinstance(inputs, MetaTensor):
             return MetaTensor(logits).copy_meta_from(inputs, copy_attr=False)  # type: ignore[no-any-return]
         return logits

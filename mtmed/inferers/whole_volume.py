@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mtmed.errors import InputError
 from mtmed.inferers.slices import SliceInferer
 from mtmed.inferers.windows import WindowInferer
 
@@ -26,8 +27,11 @@ def whole_volume_inferer(
         overlap: of neighbouring windows; slices have none.
 
     Raises:
+        InputError: `overlap` is out of range, for a 2D network too.
         ValueError: see `SliceInferer` and `WindowInferer`.
     """
+    if not 0 <= overlap < 1:
+        raise InputError("overlap", f"is {overlap}", "give a share from 0 and below 1, for example 0.5")
     offsets = settings.get("slice_offsets")
     if offsets is None:
         size = settings["patch_size"]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,11 @@ def _require_files(paths: Sequence[str]) -> None:
     if isinstance(paths, str) or not paths:
         remedy = """pass --teachers "['runs/<run>/model.pt','runs/<other run>/model.pt']\""""
         raise InputError("teachers", f"is {paths!r}, a student has at least one", remedy)
-    for path in paths:
+    for place, path in enumerate(paths):
+        if not isinstance(path, str | PathLike):
+            raise InputError("teachers", f"has {path!r}, which is no path", "name weights files")
+        if path in paths[:place]:
+            raise InputError("teachers", f"has {path} twice", "name each once")
         if not Path(path).is_file():
             raise InputError(path, "no such teacher", _how_to_make(Path(path).resolve()))
 

@@ -8,6 +8,7 @@ values, so that it loads with ``weights_only=True``.
 import errno
 import hashlib
 import pickle
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(path, "holds more than tensors and plain values", "use a file that mtmed wrote") from error
-    except (OSError, EOFError, RuntimeError, ValueError) as error:
+    # what torch's reader of pickles stumbles on in a file of anything else
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError, AttributeError, TypeError, struct.error) as error:
         raise InputError(path, "is damaged or not a weights file", "copy it again or train again") from error
     return content if isinstance(content, dict) else {}
 

@@ -38,6 +38,7 @@ class CaseRow:
         dice: of each arm, in words.
         spacing: distance of neighbouring voxels along X and Y, mm.
         window: lowest and highest value shown, black to white.
+        single: whether it is an image of its own, such as an X-ray, whose file does not say how the patient lay.
     """
 
     heading: str
@@ -47,6 +48,7 @@ class CaseRow:
     dice: Mapping[str, str]
     spacing: tuple[float, float]
     window: tuple[float, float]
+    single: bool = False
 
 
 def case_figure(
@@ -85,9 +87,8 @@ def case_figure(
             _draw(panel, row, arm, box, len(organs))
         top -= tall
     zoomed = ", zoomed in" if zoom else ""
-    figure.suptitle(
-        f"{title}{zoomed}; radiological: patient's right is on the left", color="white", fontsize=9, y=1 - 0.1 / height
-    )
+    sides = "as stored" if all(row.single for row in rows) else "radiological: patient's right is on the left"
+    figure.suptitle(f"{title}{zoomed}; {sides}", color="white", fontsize=9, y=1 - 0.1 / height)
     figure.legend(
         handles=handles,
         loc="lower center",
@@ -208,12 +209,13 @@ def _draw(panel: Any, row: CaseRow, arm: str | None, box: tuple[float, float, fl
     )
     panel.set_xlim(box[1], box[0])
     panel.set_ylim(box[2], box[3])
-    for letter, x, y, horizontal, vertical in (
+    letters = (
         ("R", 0.01, 0.5, "left", "center"),
         ("L", 0.99, 0.5, "right", "center"),
         ("P", 0.5, 0.01, "center", "bottom"),
         ("A", 0.5, 0.99, "center", "top"),
-    ):
+    )
+    for letter, x, y, horizontal, vertical in () if row.single else letters:
         panel.text(x, y, letter, color="gold", fontsize=7, ha=horizontal, va=vertical, transform=panel.transAxes)
     if arm is None:
         return

@@ -58,13 +58,14 @@ def case_row(
     spacing = (float(lengths[axes.index(0)]), float(lengths[axes.index(1)]))
     outlined = np.any([plane > 0, *(prediction > 0 for prediction in predictions.values())], axis=0)
     return CaseRow(
-        heading=f"{heading}\naxial slice {cut + 1} of {reference.shape[2]}",
+        heading=f"{heading}\naxial slice {cut + 1} of {reference.shape[2]}" if reference.shape[2] > 1 else heading,
         image=image,
         reference=plane,
         predictions=predictions,
         dice=dice,
         spacing=spacing,
         window=first.window or _window(image, outlined, spacing),
+        single=reference.shape[2] == 1,
     )
 
 

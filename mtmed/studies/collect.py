@@ -17,7 +17,7 @@ def collect_results(folder: StudyFolder, step: str | None = None) -> list[Result
     """One result per run that has the scored step, in the order of the plan.
 
     A run is finished if its scored step is, failed if a step that this one needs has failed, and missing otherwise. Its
-    training folder is that of the last of its own steps that the scored one needs.
+    training folder is that of its own step that the scored one needs; networks that are scored together have none.
 
     Args:
         folder: the study's folder.
@@ -31,7 +31,7 @@ def collect_results(folder: StudyFolder, step: str | None = None) -> list[Result
             continue
         scored = run.jobs[step]
         own = [key for name, key in plan.jobs[scored].needs.items() if name in run.jobs]
-        training = folder.output_dir(own[-1]) if own else None
+        training = folder.output_dir(own[0]) if len(own) == 1 else None
         state = _state(folder, [scored])
         results.append(
             Result(

@@ -179,7 +179,9 @@ def _report(folder: "StudyFolder") -> str:
             metrics=study.metrics,
             organs=study.organs,
             reference_arm=study.reference_arm,
+            compare=study.compare,
             pooled=study.pooled,
+            pictured=study.pictured,
             choices=collect_choices(folder) if step == study.score_step else (),
             output_dir=place,
         )

@@ -26,6 +26,7 @@ class Comparison:
         smallest_p_holm: smallest p-value after Holm's correction, if all of the family reached theirs.
         family: number of comparisons that were corrected for: all that the study plans.
         complete: whether all runs of both arms have scores.
+        planned: whether the study names this pair.
     """
 
     metric: str
@@ -38,6 +39,7 @@ class Comparison:
     smallest_p_holm: float
     family: int
     complete: bool
+    planned: bool = False
 
     @property
     def verdict(self) -> str:
@@ -64,6 +66,7 @@ def compare_arms(
     pairs: Sequence[tuple[float, str, str]],
     *,
     unfinished: Collection[tuple[float, str]] = (),
+    planned: bool = False,
     seed: int = 0,
 ) -> list[Comparison]:
     """Compare arms in one metric; Holm's correction counts all comparisons that are given, made or not.
@@ -74,6 +77,7 @@ def compare_arms(
         organs: rows of the table: a name, and the organs whose values it has.
         pairs: (fraction, arm, arm it is compared with).
         unfinished: each (fraction, arm) of which a run has no scores.
+        planned: whether the study names these pairs.
         seed: seed of bootstrap and drawn sign flips.
     """
     made = []
@@ -94,6 +98,7 @@ def compare_arms(
             least,
             family=len(made),
             complete=not {(fraction, arm), (fraction, against)} & set(unfinished),
+            planned=planned,
         )
         for (organ, fraction, arm, against, test), p_holm, least in zip(made, corrected, smallest, strict=True)
     ]

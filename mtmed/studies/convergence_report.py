@@ -17,8 +17,8 @@ __all__ = ["Convergence", "convergence_rules", "study_convergence"]
 def convergence_rules(reference_arm: str) -> dict[str, str]:
     """How the numbers are made; goes into every report."""
     return {
-        "Dice": "mean validation Dice of the last training, as recorded; the cases are those that the fold validates"
-        " and scores, and the peak is chosen on them",
+        "Dice": "mean validation Dice of the last training, as recorded, on the cases that it validates; the peak is"
+        " chosen on them, and where the study scores these cases too, it is no result",
         "epochs": "of the last training alone, without any pre-training, to the first validation at which the smoothed"
         f" curve is at the last value of the smoothed curve of the reference arm's ({reference_arm}) run of the same"
         " fold, fraction and seed",

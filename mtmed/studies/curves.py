@@ -18,7 +18,8 @@ from mtmed.studies.smoothing import arrival, dice_window, exponential_moving_ave
 
 __all__ = ["Curve", "curve_figure", "mean_curve", "read_loss", "read_validation_dice"]
 
-VALIDATION_TAG = "validation/mean_dice"
+VALIDATION_TAGS = ("validation/mean_dice", "validation/slice_dice", "validation/scan_dice")
+"""Names of the trainings' key metrics that are means of Dice; a training records one of them."""
 
 # Okabe and Ito's colours, told apart with any colour vision
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -54,9 +55,8 @@ def read_validation_dice(training: Path) -> Curve:
     sizes = {"scalars": 0, "images": 1, "tensors": 1, "histograms": 1, "compressedHistograms": 1, "audio": 1}
     events = EventAccumulator(str(training), size_guidance=sizes)
     events.Reload()
-    if VALIDATION_TAG not in events.Tags()["scalars"]:
-        return _curve([])
-    return _curve([(float(event.step), float(event.value)) for event in events.Scalars(VALIDATION_TAG)])
+    tag = next((tag for tag in VALIDATION_TAGS if tag in events.Tags()["scalars"]), None)
+    return _curve([(float(event.step), float(event.value)) for event in events.Scalars(tag)] if tag else [])
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:

@@ -92,7 +92,9 @@ class _Execution:
 
     def __init__(self, plan: Plan, folder: StudyFolder, launcher: Launcher, observer: Observer) -> None:
         self.plan, self.launcher, self.observer = plan, launcher, observer
-        self.outcomes: dict[str, Outcome] = dict.fromkeys(plan.jobs.keys() - jobs_to_run(plan, folder), "finished")
+        needed = jobs_to_run(plan, folder)
+        folder.reopen_broken_choices(needed)
+        self.outcomes: dict[str, Outcome] = dict.fromkeys(plan.jobs.keys() - needed, "finished")
         self._waiting = [key for key in plan.jobs if key not in self.outcomes]
         self._running: dict[str, RunningJob] = {}
         self._since: dict[str, float] = {}

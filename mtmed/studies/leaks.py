@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mtmed.errors import InputError
-from mtmed.studies.references import ArmStep, upstream
+from mtmed.studies.references import ArmStep, placeholders, upstream
 from mtmed.studies.step_config import StepConfig
 from mtmed.studies.study import Study
 
@@ -24,6 +24,8 @@ def check_leaks(
     that rotate with the fold) and take the same fraction of the labels; or say in ``shared_by_folds`` why it may read
     all cases, for example because it uses no labels. Data sets are the same if their values are equal or one folder
     lies in the other; copies of a data set are not recognised.
+
+    An arm that reads a choice is not scored on the part of the data called validation, where choices are made.
 
     Raises:
         InputError: naming the step.
@@ -44,7 +46,10 @@ def _check_scored(
         return overrides[node.arm][node.step].get(key, configs[node.step].get(key))
 
     for target in (ArmStep(arm, scored) for arm, steps in overrides.items() if scored in steps):
-        for node in upstream(target, overrides, study):
+        needed = upstream(target, overrides, study)
+        if value(target, "part") == "validation":
+            _refuse_chosen(study, [target, *needed], overrides)
+        for node in needed:
             arm, name = node
             same_data = _overlap(value(node, "dataset_dir"), value(target, "dataset_dir"))
             if not same_data or study.steps[name].shared_by_folds is not None:
@@ -82,6 +87,18 @@ def _check_scored(
                 if configs[name].has(key) and configs[scored].has(key) and one != other:
                     problem = f"in arm {arm!r}, has {key} {one!r} and {scored} has {other!r}"
                     raise InputError(culprit, f"{problem}: it would train on validated cases", "make them equal")
+
+
+def _refuse_chosen(
+    study: Study, nodes: Sequence[ArmStep], overrides: Mapping[str, Mapping[str, Mapping[str, Any]]]
+) -> None:
+    """Refuse to score on validation what was chosen there."""
+    for arm, step in nodes:
+        named = {name.partition(".")[0] for name in placeholders(overrides[arm][step])} & set(study.choices)
+        if named:
+            culprit = f"{study.file}: arms::{nodes[0].arm}::{nodes[0].step}"
+            problem = f"scores the validation part, on which the choice {min(named)!r} was made"
+            raise InputError(culprit, problem, "score other cases, for example part test")
 
 
 def _listed(values: Sequence[Any]) -> str:

@@ -8,7 +8,7 @@ from mtmed.studies.results import Result, read_protocol
 
 __all__ = ["protocol_lines", "study_protocol"]
 
-_OF_A_RUN = ("checkpoint", "model_sha256", "interval")
+_OF_A_RUN = ("checkpoint", "ensemble_with", "model_sha256", "interval")
 _LONGEST = 200  # characters of a line of differing values
 
 

@@ -9,6 +9,7 @@ from mtmed.files import atomic_file, require_writable_folder
 from mtmed.metrics.names import METRIC_NAMES
 from mtmed.metrics.tables import write_json, write_rows
 from mtmed.studies.choice_report import CHOICE_RULE, ChoiceResult, choice_table, choice_values
+from mtmed.studies.comparison import Comparison
 from mtmed.studies.convergence_report import Convergence, study_convergence
 from mtmed.studies.convergence_values import convergence_values
 from mtmed.studies.dice_curves import read_dice_curves
@@ -31,7 +32,9 @@ def write_report(
     metrics: Sequence[str],
     organs: Sequence[str] | None = None,
     reference_arm: str | None = None,
+    compare: Sequence[tuple[str, str]] = (),
     pooled: Sequence[str] = (),
+    pictured: Sequence[str] = (),
     choices: Sequence[ChoiceResult] = (),
     output_dir: str | Path,
 ) -> str:
@@ -52,7 +55,9 @@ def write_report(
         metrics: columns of ``scores.csv``.
         organs: organs to report; None for all.
         reference_arm: the arm that all others are compared with; None compares every pair.
+        compare: pairs of arms that the study is about, tested as a family of their own before all others.
         pooled: entries of the evaluations' ``summary.json`` that have a value and an interval per organ.
+        pictured: the arms that curves and cases are drawn of, beside the reference arm; none: all.
         choices: what was chosen among arms.
         output_dir: folder for the files.
 
@@ -65,13 +70,14 @@ def write_report(
     """
     if not results:
         raise InputError(title, "has no runs", "give the study at least one arm, fold, fraction and seed")
-    table = study_table(results, metrics=metrics, organs=organs, reference_arm=reference_arm)
+    table = study_table(results, metrics=metrics, organs=organs, reference_arm=reference_arm, compare=compare)
     together = pooled_rows(results, pooled, organs)
     folder = require_writable_folder(output_dir)
     common, differing = study_protocol(results)
     dice = read_dice_curves(results)
     convergence = study_convergence(results, dice, reference_arm=reference_arm)
-    pictures = draw_pictures(results, folder, organs=organs, reference_arm=reference_arm, dice=dice)
+    drawn = [result for result in results if not pictured or result.arm in (*pictured, reference_arm)]
+    pictures = draw_pictures(drawn, folder, organs=organs, reference_arm=reference_arm, dice=dice)
     blocks = [*_blocks(table, _pooled(together)), *_chosen(choices)]
     if convergence is not None:
         blocks += _soon(convergence)
@@ -104,8 +110,14 @@ def _blocks(table: StudyTable, pooled: Sequence[Block]) -> list[Block]:
     blocks = [Block("Runs", lines=lines)]
     blocks += [_means(table, metric) for metric in table.metrics if table.rows]
     blocks += pooled
-    if table.comparisons:
-        blocks.append(_comparisons(table))
+    planned = [one for one in table.comparisons if one.planned]
+    others = [one for one in table.comparisons if not one.planned]
+    if planned:
+        blocks.append(_comparisons("Planned comparisons on the same patients", planned))
+    if others:
+        blocks.append(
+            _comparisons("Further paired comparisons" if planned else "Paired comparisons on the same patients", others)
+        )
     return [*blocks, Block("How the numbers are made", lines=[f"{key}: {rule}" for key, rule in RULES.items()])]
 
 
@@ -129,7 +141,7 @@ def _means(table: StudyTable, metric: str) -> Block:
     return Block(_called(metric), header, cells)
 
 
-def _comparisons(table: StudyTable) -> Block:
+def _comparisons(title: str, comparisons: Sequence[Comparison]) -> Block:
     header = ["metric", "organ", "labels", "arms", "difference (95 % interval)", "patients", "unpaired"]
     header += ["p", "smallest p", "p (Holm)", "smallest p (Holm)", "tests", "result"]
     cells = [
@@ -145,9 +157,9 @@ def _comparisons(table: StudyTable) -> Block:
             str(one.family),
             one.verdict,
         ]
-        for one in table.comparisons
+        for one in comparisons
     ]
-    return Block("Paired comparisons on the same patients", header, cells)
+    return Block(title, header, cells)
 
 
 def _soon(convergence: Convergence) -> list[Block]:

@@ -96,6 +96,22 @@ def _normal(key: str) -> str:
     return key.replace("#", "::").lstrip("+")
 
 
+def _check_overlays(files: Sequence[Path], whole: StepConfig) -> None:
+    """Refuse a key of an overlay that nothing in the config reads; the job would, after all that it needs has run.
+
+    Raises:
+        InputError: naming the overlay.
+    """
+    from monai.bundle import ConfigParser
+
+    base = StepConfig(tuple(files), _load(files[:1]))
+    for file in files[1:]:
+        for key in ConfigParser.load_config_file(str(file)):
+            used = re.search(rf"@{re.escape(_normal(key))}\b", _normal(json.dumps(whole.content)))
+            if not used and key not in ("imports", "initialize", "run", "finalize"):
+                base.check_override(key, str(file))
+
+
 def load_step_config(step: Step, bundle: Path, *, source: Path) -> StepConfig:
     """Load a step's config files.
 
@@ -117,6 +133,7 @@ def load_step_config(step: Step, bundle: Path, *, source: Path) -> StepConfig:
         config = StepConfig(files, _load(files))
     except (ValueError, OSError) as error:
         raise InputError(culprit, f"cannot be loaded ({error})", "correct the config") from None
+    _check_overlays(files, config)
     for key in ("output_dir", *step.vary):
         if not config.has(key):
             problem = f"{step.config[0]} has no key {key!r}"

@@ -87,7 +87,9 @@ class Study:
         reference_arm: the arm that the others are tested against; None: all pairs.
         settings: values from the command line, which stand above all others.
         choices: by name.
+        compare: pairs of arms that the study is about; tested as a family of their own.
         pooled: entries of the evaluations' ``summary.json`` that are shown beside the metrics.
+        pictured: the arms that curves and cases are drawn of; none: all.
     """
 
     file: Path
@@ -107,4 +109,6 @@ class Study:
     also_scored: tuple[str, ...] = ()
     settings: tuple[Setting, ...] = ()
     choices: Mapping[str, Choice] = field(default_factory=dict)
+    compare: tuple[tuple[str, str], ...] = ()
     pooled: tuple[str, ...] = ()
+    pictured: tuple[str, ...] = ()

@@ -28,7 +28,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 _OPTIONAL = {"reference_arm"}
 _STEP_KEYS = ("config", "vary", "overrides", "shared_by_folds")
-_SCORE_KEYS = ("step", "also", "metrics", "organs", "pooled")
+_SCORE_KEYS = ("step", "also", "metrics", "organs", "compare", "pooled", "pictured")
 _CHOICE_KEYS = ("among", "step", "title")
 _NAME = re.compile(r"[A-Za-z]\w*")
 
@@ -115,11 +115,33 @@ def read_study(files: Sequence[str | Path], settings: Sequence[str] = ()) -> Stu
         metrics=require_list(score.get("metrics"), "score::metrics", file, is_name, "columns of scores.csv"),
         organs=None if organs is None else require_list(organs, "score::organs", file, is_name, "names of organs"),
         reference_arm=reference,
+        compare=_compare(score.get("compare", []), arms, str(step), file),
         also_scored=tuple(also),
         choices=choices,
         pooled=require_list(pooled, "score::pooled", file, is_name, "entries of summary.json", some=False),
+        pictured=require_list(
+            score.get("pictured", []), "score::pictured", file, arms.__contains__, "arms", some=False
+        ),
         settings=tuple(setting for setting in given if setting is not None),
     )
+
+
+def _compare(value: Any, arms: Mapping[str, Mapping[str, Any]], step: str, file: Path) -> tuple[tuple[str, str], ...]:
+    """Pairs of arms that are scored."""
+    place, scored = f"{file}: score::compare", [name for name, steps in arms.items() if steps.get(step, {}) is not None]
+    if not isinstance(value, list):
+        raise InputError(place, f"is {value!r}", "give a list of pairs of arms")
+    for pair in value:
+        if not isinstance(pair, list) or len(pair) != 2 or pair[0] == pair[1]:
+            raise InputError(
+                place, f"has {pair!r}", "give pairs of different arms, the one that should be better first"
+            )
+        for arm in pair:
+            if arm not in scored:
+                raise InputError(place, f"has {arm!r}, which is no arm that is scored", nearest(str(arm), scored))
+        if value.count(pair) > 1:
+            raise InputError(place, f"has {pair!r} twice", "name each once")
+    return tuple((one, other) for one, other in value)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Where a study's jobs lie on disk, and what can be read there about them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,6 +89,12 @@ class StudyFolder:
             return True
         seeds = next(iter(job.candidates.values()))
         return all((seed_folder(self.output_dir(key), seed) / job.compared).exists() for seed in seeds)
+
+    def reopen_broken_choices(self, keys: Collection[str]) -> None:
+        """Take the marker from finished choices whose links are lost, as by a copy without links: they choose again."""
+        for key in keys:
+            if self.state(key) == "finished" and not self.links_resolve(key):
+                (self.job_folder(key) / DONE).unlink(missing_ok=True)
 
     def needed_folders(self, key: str) -> list[Path]:
         """Folders of the jobs whose output a job reads."""

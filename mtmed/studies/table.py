@@ -26,8 +26,8 @@ RULES: dict[str, str] = {
     " then the mean over patients",
     "runs missing": "a run of either arm has no scores yet; the numbers are of those that have",
     "p": "two-sided sign-flip test of the patients' differences; all flips up to 16 patients, 65 535 drawn beyond",
-    "p (Holm)": "corrected for all planned comparisons of a metric (arms and fractions); single organs count as one"
-    " family, their mean as another; several metrics are not corrected for",
+    "p (Holm)": "corrected for all comparisons of a metric in one table (arms and fractions); single organs count as"
+    " one family, their mean as another; several metrics are not corrected for",
     "smallest p": "the least that so many patients can give: 2 / 2^n up to 16 patients, if no difference is 0, and"
     " 1 / 65 536 beyond; where it is above 0.05 after Holm, no result can be significant",
 }
@@ -98,6 +98,7 @@ def study_table(
     metrics: Sequence[str],
     organs: Sequence[str] | None = None,
     reference_arm: str | None = None,
+    compare: Sequence[tuple[str, str]] = (),
     seed: int = 0,
 ) -> StudyTable:
     """Read the scores of all finished runs, average them and compare the arms.
@@ -107,6 +108,7 @@ def study_table(
         metrics: columns of ``scores.csv``.
         organs: organs to report; None for all.
         reference_arm: the arm that all others are compared with; None compares every pair.
+        compare: pairs of arms that are tested first, as a family of their own; they are not tested again.
         seed: seed of bootstrap and drawn sign flips.
 
     Raises:
@@ -130,11 +132,15 @@ def study_table(
     fractions = sorted({result.fraction for result in results})
     folds = tuple(sorted({result.fold for result in results}, key=lambda fold: (isinstance(fold, str), fold)))
     planned = {(result.arm, result.fraction) for result in results}
-    pairs = [
-        (fraction, arm, against)
-        for fraction, (arm, against) in itertools.product(fractions, _pairs(arms, reference_arm))
-        if {(arm, fraction), (against, fraction)} <= planned
-    ]
+    others = [pair for pair in _pairs(arms, reference_arm) if pair not in compare and pair[::-1] not in compare]
+    families = {
+        named: [
+            (fraction, arm, against)
+            for fraction, (arm, against) in itertools.product(fractions, pairs)
+            if {(arm, fraction), (against, fraction)} <= planned
+        ]
+        for named, pairs in ((True, compare), (False, others))
+    }
     unfinished = {(result.fraction, result.arm) for result in results if result not in scores}
     rows = [
         _row(results, scores, metric, organ, kept, fraction, arm, folds, seed)
@@ -144,9 +150,10 @@ def study_table(
     ]
     comparisons = [
         comparison
+        for named, pairs in families.items()
         for metric in metrics
-        for family in (single, overall)
-        for comparison in compare_arms(scores, metric, family, pairs, unfinished=unfinished, seed=seed)
+        for rows_of in (single, overall)
+        for comparison in compare_arms(scores, metric, rows_of, pairs, unfinished=unfinished, planned=named, seed=seed)
     ]
     return StudyTable(
         metrics=tuple(metrics),
@@ -196,6 +203,7 @@ def table_values(table: StudyTable) -> dict[str, Any]:
                 "smallest_p": finite_or_none(one.test.smallest_p),
                 "smallest_p_holm": finite_or_none(one.smallest_p_holm),
                 "family": one.family,
+                "planned": one.planned,
                 "verdict": one.verdict,
             }
             for one in table.comparisons

@@ -46,7 +46,8 @@ class Contour(Task):
         super().__init__(views=(view,), needs="decoded")
         self.organs = organs
         self.overlapping = overlapping
-        self.loss = DiceLoss(sigmoid=True)
+        # over the batch: an image without the organ alone would cost nearly 1 whatever is predicted
+        self.loss = DiceLoss(sigmoid=True, batch=True)
 
     def setup(self, network: Any) -> None:
         """Build the 1x1 convolution from decoded features to one contour per organ."""

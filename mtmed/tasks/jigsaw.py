@@ -47,7 +47,8 @@ class Jigsaw(Task):
 
     Raises:
         InputError: if an option is out of range, for the network's number of axes where it matters; at a step, if a
-            cell has less than 2 voxels along an axis, or the coarsest feature map fewer voxels than the grid has cells.
+            cell has less than 2 voxels along an axis, or the coarsest feature map fewer voxels than the grid has cells
+            (at `setup` for a network of fixed size).
     """
 
     def __init__(
@@ -77,6 +78,8 @@ class Jigsaw(Task):
         self.cells = (self.grid,) * dims if isinstance(self.grid, int) else tuple(self.grid)
         if len(self.cells) != dims:
             raise InputError("grid", f"has {len(self.cells)} numbers", f"give {dims}, one per axis, or one number")
+        if network.image_size:
+            self._require_voxels([side // network.level_strides[-1] for side in network.image_size])
         self.orders = permutation_table(prod(self.cells), self.permutations)
         self.smallest = None if network.image_size else 2 * max(network.level_strides)
         self.projection = nn.Linear(network.level_channels[-1], self.features)
@@ -150,11 +153,14 @@ class Jigsaw(Task):
         if self._apart(size):
             pooled = coarsest.flatten(2).mean(2)
             return pooled.reshape(len(image), -1, pooled.shape[1])
-        if any(side < count for side, count in zip(coarsest.shape[2:], self.cells, strict=True)):
-            found, cells = _product(coarsest.shape[2:]), _product(self.cells)
+        self._require_voxels(coarsest.shape[2:])
+        return pool_cells(coarsest, self.cells)
+
+    def _require_voxels(self, coarsest: Sequence[int]) -> None:
+        if any(side < count for side, count in zip(coarsest, self.cells, strict=True)):
+            found, cells = _product(coarsest), _product(self.cells)
             problem = f"leaves {found} voxels on the coarsest feature map, the grid has {cells} cells"
             raise InputError("patch_size", problem, "give larger patches, a smaller grid or fewer levels")
-        return pool_cells(coarsest, self.cells)
 
 
 def _product(numbers: Sequence[int]) -> str:

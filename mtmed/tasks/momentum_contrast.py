@@ -127,7 +127,8 @@ class MomentumContrast(Task):
     ) -> TaskOutput:
         """Loss ``momentum_contrast``; ``momentum_contrast/accuracy``, the share of queries that find their positive.
 
-        ``momentum_contrast/negatives`` is the mean number of keys that a query is compared with.
+        The accuracy is left out while queries are compared with nothing. ``momentum_contrast/negatives`` is the mean
+        number of keys that a query is compared with.
         """
         compared = []
         self._fresh = []
@@ -165,10 +166,13 @@ class MomentumContrast(Task):
 
     @torch.no_grad()
     def _look_at(self, similarity: Tensor, negative: Tensor) -> dict[str, Tensor]:
-        found = (similarity[:, :1] > similarity[:, 1:]).all(1).sum()
-        sums = torch.stack([found, negative.sum(), found.new_tensor(len(similarity))]).double()
-        found, negatives, count = all_reduce_sum(sums)
-        return {"momentum_contrast/accuracy": found / count, "momentum_contrast/negatives": negatives / count}
+        compared = negative.any(1)
+        found = ((similarity[:, :1] > similarity[:, 1:]).all(1) & compared).sum()
+        sums = torch.stack([found, compared.sum(), negative.sum(), found.new_tensor(len(similarity))]).double()
+        found, comparisons, negatives, count = all_reduce_sum(sums)
+        outputs = {"momentum_contrast/negatives": negatives / count}
+        # a query that is compared with nothing finds nothing
+        return outputs | ({"momentum_contrast/accuracy": found / comparisons} if comparisons > 0 else {})
 
     @torch.no_grad()
     def _gather(self, keys: Tensor, view: View, context: StepContext) -> tuple[Tensor, Tensor, Tensor]:

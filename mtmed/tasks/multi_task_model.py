@@ -1,7 +1,8 @@
 """A network and the tasks that teach it, called once per step."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -23,8 +24,10 @@ class MultiTaskModel(nn.Module):
     One call per step, so that it can be wrapped in ``DistributedDataParallel``. Parameters of the network that no loss
     depends on are frozen, because distributed training waits for the gradient of all others. Views of one shape go
     through the network together unless a layer uses statistics of the batch, whose features would then depend on which
-    views share the pass. A network that pads images may decode to the padded size: tasks get maps of the image's size.
-    A network with ``condition_features`` is told each view's ``condition``, B F.
+    views share the pass. Beside views whose logits are read, others do not enter its running moments: images that are
+    cut, permuted or drawn otherwise are not those that the network will segment. A network that pads images may decode
+    to the padded size: tasks get maps of the image's size. A network with ``condition_features`` is told each view's
+    ``condition``, B F.
 
     Args:
         network: encoder-decoder with ``encode``, ``decode`` and ``head``.
@@ -48,7 +51,7 @@ class MultiTaskModel(nn.Module):
             for view in task.views:
                 self._depth_of_view[view] = max(self._depth_of_view.get(view, 0), _DEPTH[task.needs])
         self._freeze_unreached()
-        self._share_pass = not any(isinstance(module, _BatchNorm) for module in network.modules())
+        self._normalising = [module for module in network.modules() if isinstance(module, _BatchNorm)]
 
     def _freeze_unreached(self) -> None:
         """Freeze what no loss depends on, found in the graph of a pass without data."""
@@ -70,6 +73,22 @@ class MultiTaskModel(nn.Module):
         reached = _leaves(read)
         for (_, parameter), twin in zip(self.network.named_parameters(), network.parameters(), strict=True):
             parameter.requires_grad_(id(twin) in reached)
+
+    @contextmanager
+    def _running_moments_of(self, view: str) -> Iterator[None]:
+        """Let a view that is not segmented leave the running moments alone, if another one is."""
+        segmented = self._depth_of_view[view] == _DEPTH["logits"]
+        if segmented or _DEPTH["logits"] not in self._depth_of_view.values():
+            yield
+            return
+        before = [module.track_running_stats for module in self._normalising]
+        try:
+            for module in self._normalising:
+                module.track_running_stats = False
+            yield
+        finally:
+            for module, tracked in zip(self._normalising, before, strict=True):
+                module.track_running_stats = tracked
 
     def _features(self, view: View, depth: int) -> ViewFeatures:
         network: Any = self.network
@@ -129,7 +148,7 @@ class MultiTaskModel(nn.Module):
 
     def _passes(self, views: Mapping[str, View]) -> list[list[str]]:
         """Names of the views that go through the network together."""
-        if not self._share_pass:
+        if self._normalising:
             return [[name] for name in self._depth_of_view]
         by_shape: dict[tuple[int, ...], list[str]] = {}
         for name in self._depth_of_view:
@@ -154,7 +173,8 @@ class MultiTaskModel(nn.Module):
             if len(names) > 1:
                 features |= self._shared_features(names, views)
             else:
-                features[names[0]] = self._features(views[names[0]], self._depth_of_view[names[0]])
+                with self._running_moments_of(names[0]):
+                    features[names[0]] = self._features(views[names[0]], self._depth_of_view[names[0]])
         losses: dict[str, Tensor] = {}
         outputs: dict[str, Tensor] = {}
         for name, task in self.tasks.items():

@@ -134,11 +134,16 @@ def _parse(path: Path) -> PneumothoraxTable:
     if not set(_COLUMNS) <= set(names):
         problem = f"has the columns {', '.join(table_header(path)) or 'none'}, expected ImageId and EncodedPixels"
         raise InputError(path, problem, "give the table of masks, with commas between its fields")
+    doubled = [name for name in _COLUMNS if names.count(name) > 1]
+    if doubled:
+        raise InputError(path, f"has two columns {doubled[0]}", "leave one of them")
     rows: dict[str, list[str]] = {}
     for line, (name, text) in table_rows(path, [names.index(column) for column in _COLUMNS]):
         if not name or not text:
             problem = f"line {line} has the image '{name}' and the run lengths '{text[:20]}'"
             raise InputError(path, problem, "name the image and give its run lengths, -1 for no pneumothorax")
+        if (name.lower(), text.lower()) == _COLUMNS:
+            raise InputError(path, f"line {line} has the names of the columns again", "remove the line")
         rows.setdefault(name, []).append(text)
     if not rows:
         raise InputError(path, "has no row", "give the table of masks")

@@ -28,7 +28,7 @@ def channel_names(settings: Mapping[str, Any]) -> dict[str, list[str]]:
     labels = [settings["label_names"][value] for value in sorted(settings["label_names"], key=int)]
     slices = [
         f"{modality}, slice {offset:+d}" if offset else modality
-        for offset in settings.get("slice_offsets", [0])
+        for offset in settings.get("slice_offsets") or [0]
         for modality in settings["modalities"]
     ]
     return {

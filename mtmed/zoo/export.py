@@ -20,8 +20,8 @@ from mtmed.zoo.exported_config import RENAMED, exported_config
 __all__ = ["add_arguments", "export_bundle", "run"]
 
 NEEDED = ("inference.json", "metadata.json", "logging.conf", "LICENSE", "docs/README.md")
-# the training that makes model.pt is called either
-TRAINING = ("finetune.json", "train.json")
+# names of the training that makes model.pt
+TRAINING = ("finetune.json", "train.json", "stage1.json")
 # weights that a bundle uses beside its model.pt, taken over as they are
 BESIDE = ("rough.pt",)
 
@@ -29,8 +29,9 @@ BESIDE = ("rough.pt",)
 def export_bundle(bundle: str | Path, *, checkpoint: str | Path, output: str | Path, name: str | None = None) -> Path:
     """Write ``output/name`` in the layout of the MONAI Model Zoo.
 
-    ``configs/`` gets the metadata, ``train.json`` (or ``finetune.json`` under this name), ``inference.json``,
-    ``evaluate.json``, ``ensemble.json``, ``multi_gpu_train.json`` (from ``multi_gpu.json``) and ``logging.conf``;
+    ``configs/`` gets the metadata, ``train.json`` (or ``finetune.json`` or ``stage1.json`` under this name),
+    ``distill.json``, ``inference.json``, ``evaluate.json``, ``ensemble.json``, ``multi_gpu_train.json`` (from
+    ``multi_gpu.json``) and ``logging.conf``;
     ``models/model.pt`` the network's state alone, which is what `monai.bundle.load` and the zoo's checks read, while
     its definition and settings stand in the configs; further weights beside the checkpoint (a rough lesion network) go
     there too. ``docs/`` and ``LICENSE`` are copied, and so is the package mtmed, which the configs import.
@@ -59,7 +60,7 @@ def export_bundle(bundle: str | Path, *, checkpoint: str | Path, output: str | P
         if not (source / needed).is_file():
             raise InputError(source / needed, "no such file", "pass the folder of a bundle, such as bundles/mixcl")
     if not any((source / name).is_file() for name in TRAINING):
-        raise InputError(source, f"has neither {' nor '.join(TRAINING)}", "pass the folder of a bundle")
+        raise InputError(source, f"has no {', '.join(TRAINING[:-1])} or {TRAINING[-1]}", "pass the folder of a bundle")
     network, settings = load_network(checkpoint)
     definition = network_definition(network)
     metadata = _metadata(_read(source / "metadata.json"), definition, settings, culprit=str(checkpoint))
@@ -116,7 +117,7 @@ def _metadata(
         if key not in settings:
             raise InputError(culprit, f"has no setting {key!r}", "pass model.pt of a fine-tuning run")
     counts, names = channel_counts(definition), channel_names(settings)
-    size = settings.get("patch_size", settings.get("image_size"))
+    size = settings.get("patch_size") or settings.get("image_size")
     for part, tensor in (("inputs", "image"), ("outputs", "pred")):
         if counts[tensor] not in (None, len(names[tensor])):
             problem = f"has {counts[tensor]} channels of {tensor} and names for {len(names[tensor])}"

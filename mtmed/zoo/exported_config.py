@@ -11,6 +11,8 @@ __all__ = ["RENAMED", "exported_config"]
 RENAMED = {
     "finetune.json": "train.json",
     "train.json": "train.json",
+    "stage1.json": "train.json",
+    "distill.json": "distill.json",
     "inference.json": "inference.json",
     "evaluate.json": "evaluate.json",
     "ensemble.json": "ensemble.json",
@@ -51,7 +53,8 @@ def exported_config(
         "bundle_root": ".",
         "network_def": dict(definition),
         "checkpoint": checkpoint,
-        **{key: settings[key] for key in SETTING_KEYS if key in settings},
+        # None says that it does not concern this network, as a size of patches one of slices
+        **{key: settings[key] for key in SETTING_KEYS if settings.get(key) is not None},
     }
     if "network_defs" in config:
         word = _chosen(config["network_defs"], definition, culprit=culprit)

@@ -1,12 +1,13 @@
 """Whether the best model can be chosen on a part."""
 
 import json
+import logging
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from mtmed.bundle import require_foreground
+from mtmed.bundle import notice_lacking_foreground, require_foreground
 from mtmed.data import VolumeStore, load_cohort
 from mtmed.errors import InputError
 from mtmed.transforms import LoadVolumed
@@ -67,3 +68,19 @@ def test_an_organ_that_never_occurs_is_refused_and_named(build, cases, organs, p
 def test_the_part_is_named_as_it_is_called(build):
     with pytest.raises(InputError, match=r"test: is all-negative.* give test a larger share"):
         require_foreground(build([0], [0]), ["lung"], part="test")
+
+
+@pytest.mark.parametrize(
+    ("cases", "said"),
+    [
+        (([1], [2]), []),
+        (([0], [1]), ["Notice: training: none of its 2 labelled cases has heart, which cannot be learnt from them"]),
+        (([0],), ["Notice: training: its only labelled case lacks lung or heart, which cannot be learnt from them"]),
+    ],
+)
+def test_an_organ_that_training_never_shows_is_named(build, caplog, cases, said):
+    volumes = build(*cases)
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        notice_lacking_foreground(volumes, ["lung", "heart"])
+    assert caplog.messages == said

@@ -88,6 +88,12 @@ def test_an_error_that_replaces_another_on_purpose_hides_it() -> None:
     assert mendable(caught(action)) is None
 
 
+def test_errors_that_are_each_others_context_end() -> None:
+    first, second = RuntimeError("a"), RuntimeError("b")
+    first.__context__, second.__context__ = second, first
+    assert mendable(first) is None
+
+
 class TestConfig:
     def test_a_reference_to_nothing_names_both_ends(self, run_toy: RunToy) -> None:
         text = line(lambda: run_toy(**{"network_def#mlp_dim": "@nothing"}))

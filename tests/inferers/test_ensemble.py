@@ -65,10 +65,17 @@ def test_certain_networks_give_finite_logits_and_the_affine_stays():
     ours = EnsembleInferer([(Weighted(1.0), SliceInferer(), [])] * 2)(image)
     assert isinstance(ours, MetaTensor)
     assert torch.equal(ours.affine, affine)
-    low, middle, high = ours.flatten().tolist()
-    assert -20 < low < -10
-    assert middle == 0
-    assert 10 < high < 20
+    assert ours.flatten().tolist() == [-1e4, 0, 1e4]
+
+
+def test_probabilities_next_to_one_keep_their_order():
+    image = torch.tensor([16.0, 18.0, 20.0]).view(1, 1, 3, 1, 1)
+    one, two = (
+        EnsembleInferer([(Weighted(weight), SliceInferer(), []) for weight in weights])(image)
+        for weights in ((1.0,), (1.0, 2.0))
+    )
+    torch.testing.assert_close(one, image)
+    assert two.flatten().diff().min() > 0
 
 
 def test_a_feature_that_the_images_lack_is_named():

@@ -102,6 +102,12 @@ def test_a_member_of_other_voxels_or_of_slices_is_refused(tmp_path):
         ensemble_members([path], settings={**VOLUMES, "image_size": [64, 64], "slice_offsets": [0]})
 
 
+@pytest.mark.parametrize("settings", [VOLUMES, {"slice_offsets": [0]}])
+def test_an_overlap_of_whole_windows_is_refused(settings):
+    with pytest.raises(InputError, match=r"^overlap: is 1; give a share from 0 and below 1"):
+        whole_volume_inferer(settings, overlap=1)
+
+
 def test_logits_that_are_not_finite_and_wrong_arguments_are_refused():
     with pytest.raises(InputError, match="image: the network's output is not finite"):
         WindowInferer(patch_size=(4, 4, 4))(_image(1, 1, 4, 4, 4), lambda windows: windows / 0)

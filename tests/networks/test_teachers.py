@@ -122,6 +122,14 @@ def test_a_missing_winner_of_a_choice_names_the_job_that_the_link_leads_to(tmp_p
         load_teachers([str(link / "model.pt")], settings=SLICES)
 
 
+def test_a_teacher_is_a_path_and_named_once(tmp_path):
+    path = _write(tmp_path / "model.pt", SLICES)
+    with pytest.raises(InputError, match=r"^teachers: has 3, which is no path; name weights files$"):
+        load_teachers([path, 3], settings=SLICES)
+    with pytest.raises(InputError, match=r"^teachers: has .*model.pt twice; name each once$"):
+        teacher_hashes([path, path])
+
+
 def test_a_missing_teacher_elsewhere_and_none_at_all_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such teacher; repeat the run that makes it, or correct the path"):
         load_teachers([str(tmp_path / "model.pt")], settings=SLICES)

@@ -133,6 +133,13 @@ class TestTransfer:
             carried(tmp_path / "encoder.pt", "window", None)
 
 
+@pytest.mark.parametrize("content", [b"", b"junk", b"hello world\n", b"t", b"PK\x03\x04", b"K\x01."])
+def test_a_file_of_anything_else_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.pt").write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.pt: is damaged or not a weights file"):
+        load_network(tmp_path / "model.pt")
+
+
 class TestAtomicSave:
     def test_a_failed_write_leaves_the_old_file_and_no_fragment(self, tmp_path: Path) -> None:
         path = tmp_path / "checkpoint.pt"

@@ -34,7 +34,7 @@ def run_without_scores(arm: str, state: str, *, fold=0, fraction=100.0, seed=0) 
     return Result(arm, fold, fraction, seed, state)
 
 
-def write_training(folder: Path, losses: Sequence[float], dice: Mapping[int, float]) -> Path:
+def write_training(folder: Path, losses: Sequence[float], dice: Mapping[int, float], metric: str = "mean_dice") -> Path:
     """Write ``losses.csv`` and TensorBoard events with the validation Dice by iteration."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "losses.csv", "w", newline="") as file:
@@ -43,7 +43,7 @@ def write_training(folder: Path, losses: Sequence[float], dice: Mapping[int, flo
         writer.writerows([step, loss, loss, 1e-3] for step, loss in enumerate(losses, start=1))
     with SummaryWriter(str(folder)) as events:
         for step, value in dice.items():
-            events.add_scalar("validation/mean_dice", value, step)
+            events.add_scalar(f"validation/{metric}", value, step)
             events.add_image("validation/overlay", np.zeros((4, 4, 3), np.uint8), step, dataformats="HWC")
     date_back(folder)
     return folder

@@ -7,6 +7,7 @@ import pytest
 from fake_bundle import CHOICES, CONFIGS
 
 from mtmed.errors import InputError
+from mtmed.studies.collect import collect_results
 from mtmed.studies.job import ChoiceJob
 from mtmed.studies.record import RECORD, keep_record
 from mtmed.studies.study_folder import StudyFolder
@@ -198,3 +199,23 @@ def test_the_folder_of_a_job_is_found_again_by_its_key(chosen, tmp_path):
     job = choices(made)[0]
     (tmp_path / "jobs" / f"choice-renamed-{job.key}").mkdir(parents=True)
     assert StudyFolder(tmp_path, made).output_dir(job.key) == Path(tmp_path, "jobs", f"choice-renamed-{job.key}", "run")
+
+
+def test_what_was_chosen_on_validation_is_not_scored_there(chosen, monkeypatch):
+    monkeypatch.setitem(CONFIGS, "evaluate", {**CONFIGS["evaluate"], "part": "validation"})
+    with pytest.raises(
+        InputError, match=r"arms::\w+::evaluate: scores the validation part, on which the choice 'mode'"
+    ):
+        chosen()
+    assert chosen({}, "part=test").jobs
+
+
+def test_networks_that_are_scored_together_have_no_curve_of_their_own(chosen, tmp_path):
+    made = chosen({"folds": [0], "arms::together": {"evaluate": {"checkpoint": ["{train}/a.pt", "{pretrain}/b.pt"]}}})
+    folder = StudyFolder(tmp_path, made)
+    for key in made.jobs:
+        folder.output_dir(key).mkdir(parents=True, exist_ok=True)
+    results = {result.arm: result.training for result in collect_results(folder) if result.seed == 0}
+    assert results["together"] is None
+    assert results["scratch"] is not None
+    assert results["student"] == folder.output_dir(run_of(made, "student").jobs["distill"])

@@ -179,6 +179,21 @@ def test_a_training_that_ran_again_makes_the_choice_and_its_readers_outdated(stu
     assert not list(out.glob("jobs/evaluate-scratch-*/outdated-*"))
 
 
+@pytest.mark.usefixtures("reported")
+def test_a_choice_whose_links_are_lost_is_made_again_for_a_new_reader(study, tmp_path):
+    out = tmp_path / "out"
+    study()
+    (choice,) = out.glob("jobs/choice-mode-*")
+    before = link(out)
+    for seed in (0, 1):
+        (choice / "run" / f"seed{seed}" / "train").unlink()
+    more = {"distill": {"teachers": ["{mode.train}/last.pt"]}, "evaluate": {"checkpoint": "{distill}/last.pt"}}
+    (_, err), status = study({"arms::more": more})
+    assert status == 0, err
+    assert link(out) == before
+    assert set(started(out, "train-*")) == {"x"}, "no training ran again"
+
+
 def test_a_dry_run_lists_the_choice(study, tmp_path):
     (out, _), status = study(None, "--dry-run")
     assert status == 0

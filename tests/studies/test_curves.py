@@ -11,8 +11,9 @@ def _curve(values, first=1):
     return Curve(np.arange(first, first + len(values), dtype=float), np.asarray(values, float))
 
 
-def test_losses_and_validation_dice_of_a_run_are_read(tmp_path):
-    folder = write_training(tmp_path, [2.0, 1.5, float("nan"), 1.0], {2: 0.25, 4: 0.5})
+@pytest.mark.parametrize("metric", ["mean_dice", "slice_dice", "scan_dice"])
+def test_losses_and_validation_dice_of_a_run_are_read(tmp_path, metric):
+    folder = write_training(tmp_path, [2.0, 1.5, float("nan"), 1.0], {2: 0.25, 4: 0.5}, metric)
     loss, dice = read_loss(folder), read_validation_dice(folder)
     assert loss.steps.tolist() == [1, 2, 4]
     assert loss.values.tolist() == [2.0, 1.5, 1.0]

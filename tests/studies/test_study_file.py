@@ -53,6 +53,12 @@ def test_settings_go_to_an_input_to_all_steps_or_to_one(study_file):
         ({"arms": {}}, "arms: there are none"),
         ({"arms::mixcl": {"trian": {}}}, "arms::mixcl::trian: unknown key; did you mean 'train'?"),
         ({"arms::mixcl": []}, "arms::mixcl: is [], not a dictionary"),
+        ({"score::compare": [["mixcl"]]}, "score::compare: has ['mixcl']; give pairs of different arms"),
+        (
+            {"score::compare": [["pretrained", "scrach"]]},
+            "has 'scrach', which is no arm that is scored; did you mean 'scratch'",
+        ),
+        ({"score::pictured": ["mixcll"]}, "score::pictured: has 'mixcll'; give a list of arms"),
         ({"folds": []}, "folds: is []; give a list of folds from 0"),
         ({"folds": [0, -1]}, "folds: has -1"),
         ({"folds": [True]}, "folds: has True"),

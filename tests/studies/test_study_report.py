@@ -163,3 +163,20 @@ def test_how_soon_is_in_all_formats_if_there_is_a_reference_arm(tmp_path):
     assert json.loads((folder / "table.json").read_text())["convergence"] is None
     assert not (folder / "convergence.csv").exists()
     assert (folder / "curves" / "scratch-100%").is_dir()
+
+
+def test_pictures_are_of_the_arms_that_are_named_and_of_the_reference_arm(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("mtmed.studies.report.draw_pictures", lambda results, *_, **__: drawn.append(results) or [])
+    results = _results(tmp_path)
+    for pictured, reference in (((), None), (("mixcl <b>",), None), (("mixcl <b>",), "scratch")):
+        write_report(
+            results,
+            title="Two arms",
+            metrics=["dice"],
+            pictured=pictured,
+            reference_arm=reference,
+            output_dir=tmp_path / "report",
+        )
+    both = {"scratch", "mixcl <b>"}
+    assert [{result.arm for result in shown} for shown in drawn] == [both, {"mixcl <b>"}, both]

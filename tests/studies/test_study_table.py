@@ -226,3 +226,15 @@ def test_a_case_in_some_folds_and_not_in_others_is_refused_and_another_data_set_
         study_table(doubled, metrics=["dice"])
     external = [run_with_scores(tmp_path / "test", "a", first, fold=fold) for fold in (0, 1, 2)]
     assert study_table(external, metrics=["dice"]).rows[0].values == 6
+
+
+def test_named_pairs_are_a_family_of_their_own_and_are_not_tested_again(tmp_path):
+    results = _study(tmp_path, ["a", "b", "c"])
+    table = study_table(results, metrics=["dice"], reference_arm="a", compare=[("c", "b"), ("b", "a")])
+    found = [(one.arm, one.against, one.planned, one.family) for one in table.comparisons if one.organ != "all"]
+    organs = len({one.organ for one in table.comparisons if one.organ != "all"})
+    assert set(found) == {
+        ("c", "b", True, 2 * organs),
+        ("b", "a", True, 2 * organs),
+        ("c", "a", False, organs),
+    }

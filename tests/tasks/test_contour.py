@@ -44,11 +44,11 @@ def run(masks, logits, *, label=None, pictures=False, **options):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_loss_is_the_dice_loss_of_dilated_xor_eroded(size):
+def test_the_loss_is_the_dice_loss_over_the_batch_of_dilated_xor_eroded(size):
     masks = boxes(size)
     logits = torch.randn(masks.shape, generator=torch.Generator().manual_seed(0))
     share, contours = 1 / (1 + np.exp(-logits.double().numpy())), contours_of(masks)
-    axes = tuple(range(2, masks.dim()))
+    axes = (0, *range(2, masks.dim()))
     losses = 1 - 2 * (share * contours).sum(axes) / (share.sum(axes) + contours.sum(axes))
     np.testing.assert_allclose(run(masks, logits).losses["contour"].item(), losses.mean(), rtol=1e-5)
 

@@ -200,3 +200,10 @@ def test_wrong_options_and_images_smaller_than_the_grid_are_refused():
     ):
         with pytest.raises(InputError, match=f"patch_size: {message}"):
             model({"auxiliary": {"image": torch.rand(2, 1, *size)}}, make_context())
+
+
+def test_a_network_of_fixed_size_with_too_few_voxels_is_refused_before_any_step():
+    network = make_unetr()
+    coarsest = [side // network.level_strides[-1] for side in network.image_size]
+    with pytest.raises(InputError, match=r"patch_size: leaves .* voxels on the coarsest feature map"):
+        make_model(network, grid=[coarsest[0] + 1, *[1] * (len(coarsest) - 1)])

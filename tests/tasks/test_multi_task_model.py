@@ -1,5 +1,6 @@
 """Each view is encoded once, what no loss reaches is frozen, and faults in the wiring are named."""
 
+import copy
 import itertools
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 from mtmed.errors import InputError
 from mtmed.losses import CrossCorrelationLoss, LabelContrastLoss
+from mtmed.networks import SmallUNet
 from mtmed.tasks import MixCLConsistency, MultiTaskModel, Reconstruction, Segmentation, Task, TaskOutput
 
 LOSSES = ("identity", "label", "reconstruction")
@@ -90,7 +92,6 @@ def test_shared_pass_equals_separate_passes(network, make_views, make_context):
         "c": Probe(("auxiliary",), "decoded", "c"),
     }
     model = MultiTaskModel(network=network, tasks=tasks)
-    assert model._share_pass
     model(views, make_context())
     for task, view in (("a", "view_a"), ("b", "view_b"), ("c", "auxiliary")):
         seen = tasks[task].seen[view]
@@ -202,3 +203,50 @@ def test_every_task_hears_of_the_step(network):
 
     MultiTaskModel(network=network, tasks={"counter": Counter(("view_a",), "encoded")}).after_step(7)
     assert Counter.heard == [7]
+
+
+class Negative(Probe):
+    """Shows the network the negative of its source."""
+
+    def __init__(self, source, name):
+        super().__init__((f"{source}/negative",), "encoded", name)
+        self.sources = (source,)
+
+    def derived_views(self, views, context):
+        (source,), (name,) = self.sources, self.views
+        return {name: {**views[source], "image": -views[source]["image"]}}
+
+
+def test_a_view_that_a_task_makes_is_encoded_like_any_other(network, make_views, make_context):
+    views, task = make_views(), Negative("view_a", "negative")
+    MultiTaskModel(network=network, tasks={"probe": task})(views, make_context())
+    expected = network.encode(-views["view_a"]["image"])
+    for level, own in zip(task.seen["view_a/negative"]["encoded"], expected, strict=True):
+        torch.testing.assert_close(level, own, rtol=1e-4, atol=1e-5)
+    assert set(views) == set(make_views())
+
+
+def test_a_view_that_two_tasks_make_is_refused(network, make_views, make_context):
+    tasks = {name: Negative("view_a", name) for name in ("one", "other")}
+    with pytest.raises(InputError, match="'view_a/negative' again"):
+        MultiTaskModel(network=network, tasks=tasks)(make_views(), make_context())
+
+
+@pytest.mark.parametrize("segmented", [True, False])
+def test_beside_what_is_segmented_other_views_leave_the_running_moments_alone(segmented, make_context):
+    torch.manual_seed(0)
+    network = SmallUNet(in_channels=1, out_channels=1, base_channels=4, depth=2)
+    views = {"patch": {"image": torch.rand(4, 1, 16, 16)}, "auxiliary": {"image": 5 + torch.rand(4, 1, 16, 16)}}
+    tasks = {"other": Probe(("auxiliary",), "encoded", "other")}
+    if segmented:
+        tasks["main"] = Probe(("patch",), "logits", "main")
+    model, expected = MultiTaskModel(network=copy.deepcopy(network), tasks=tasks), network
+    seen = "patch" if segmented else "auxiliary"
+    encoded = expected.encode(views[seen]["image"])
+    if segmented:
+        expected.head(expected.decode(encoded))
+    model(views, make_context())
+    assert dict(network.named_buffers())
+    for name, value in model.network.named_buffers():
+        torch.testing.assert_close(value, dict(expected.named_buffers())[name])
+    assert all(one.track_running_stats for one in model.network.modules() if isinstance(one, nn.BatchNorm2d))

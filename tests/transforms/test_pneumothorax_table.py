@@ -109,6 +109,8 @@ def test_an_image_of_many_slices_is_refused(tmp_path: Path, x_ray: Path) -> None
         (("a,",), HEADER, "line 2 has the image 'a' and the run lengths ''"),
         ((), HEADER, "has no row"),
         (("a,-1",), "ImageId,Pixels", "has the columns ImageId, Pixels, expected ImageId and EncodedPixels"),
+        (("a,-1,-1",), HEADER + ",EncodedPixels", "has two columns encodedpixels"),
+        (("a,-1", HEADER), HEADER, "line 3 has the names of the columns again"),
     ],
 )
 def test_a_table_that_is_none_is_refused(
