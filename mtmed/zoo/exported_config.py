@@ -68,7 +68,8 @@ def exported_config(
         fixed |= {key: value for key, value in settings.items() if config.get(key) == f"$@settings['{key}']"}
         # as an expression: a dictionary with _target_ would be built
         literal = {"$mtmed.networks.network_definition(@network_def)": f"${dict(definition)!r}"}
-        loader = {"_target_": "CheckpointLoader", "load_path": "@weights", "load_dict": {"model": "@network"}}
+        network = config.get("evaluator", {}).get("network", "@network")
+        loader = {"_target_": "CheckpointLoader", "load_path": "@weights", "load_dict": {"model": network}}
         fixed["handlers"] = [loader, *_moved(_replaced(config.get("handlers", []), literal))]
         config = _replaced({key: value for key, value in config.items() if key != "loaded"}, literal)
     exported = {key: fixed[key] if key in fixed else _moved(value) for key, value in config.items()}

@@ -13,6 +13,14 @@ from gi_tract_runs import tiny_options as tiny_gi_tract
 from ms_lesion_runs import MS_LESION, TINY_MS, rough_in_process, run_ms_lesion, write_brains
 from running import BUNDLE, run_in_process
 from siamese_kidney_runs import SIAMESE_KIDNEY, run_siamese, tiny_options, write_kidneys
+from two_stage_runs import (
+    TWO_STAGE,
+    pretraining_in_process,
+    run_two_stage,
+    tiny_two_stage,
+    write_hearts,
+    write_x_rays,
+)
 
 from mtmed.bundle.messages import mendable
 
@@ -264,6 +272,61 @@ def trained_gi_tract(
             given = gi_tract_options("train", output_dir=str(folder / variant), **VARIANTS[variant])
             made[variant] = run_gi_tract("train", given)
         return made[variant]
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def x_rays(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders: ``data`` has 16 labelled X-rays and 8 without labels, all of other patients, ``store`` their pixels."""
+    folder = tmp_path_factory.mktemp("x_rays")
+    return {"data": write_x_rays(folder / "data"), "store": str(folder / "store")}
+
+
+@pytest.fixture(scope="session")
+def hearts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders: ``data`` has eight labelled volumes of hearts and two without labels, ``store`` their voxels."""
+    folder = tmp_path_factory.mktemp("hearts")
+    return {"data": write_hearts(folder / "data"), "store": str(folder / "store")}
+
+
+@pytest.fixture(scope="session")
+def two_stage_config() -> Callable[..., list[str]]:
+    """Paths of the two-stage bundle's configs."""
+    return lambda *names: [str(TWO_STAGE / f"{name}.json") for name in names]
+
+
+@pytest.fixture(scope="session")
+def two_stage_options(x_rays: dict[str, str]) -> Callable[..., dict[str, Any]]:
+    """Overrides that make a stage of the two-stage bundle tiny."""
+    return lambda stage, **more: tiny_two_stage(stage, x_rays, **more)
+
+
+@pytest.fixture
+def train_two_stage(two_stage_options: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., Path]:
+    """Run ``stage1`` or ``distill`` on X-rays with overlays and overrides; returns the folder."""
+
+    def start(stage: str, *overlays: str, **more: Any) -> Path:
+        given = two_stage_options(stage, **{"output_dir": str(tmp_path / stage), **more})
+        with pretraining_in_process():
+            return run_two_stage(stage, given, *overlays)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def trained_two_stage(
+    two_stage_options: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Folder of a finished training of stage 1 with a task in a mode, made once."""
+    folder, made = tmp_path_factory.mktemp("trained_two_stage"), {}
+
+    def of(task: str, mode: str = "joint") -> Path:
+        if (task, mode) not in made:
+            given = two_stage_options("stage1", output_dir=str(folder / f"{task}_{mode}"), task=task, mode=mode)
+            with pretraining_in_process():
+                made[task, mode] = run_two_stage("stage1", given)
+        return made[task, mode]
 
     return of
 

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from gi_tract_runs import ORGANS, run_gi_tract
+from gi_tract_runs import ORGANS, paint_abdomen, run_gi_tract
+from numpy.typing import NDArray
 
 from mtmed.organ_masks import packed_names
 
-__all__ = ["Ramp", "ReadOut", "oracle_options", "oracle_settings", "run_oracle"]
+__all__ = ["Ramp", "ReadOut", "oracle_options", "oracle_settings", "packed", "run_oracle"]
 
 
 class ReadOut(torch.nn.Module):
@@ -35,6 +37,14 @@ class Ramp(torch.nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return torch.stack([image[:, 0] - threshold for threshold in self.thresholds], 1)
+
+
+def packed(seed: int = 1) -> NDArray[np.uint8]:
+    """Masks of a patient packed, D H W; all values are there, the lowest and the highest too."""
+    masks = paint_abdomen(seed)[1]
+    label = sum(mask.astype(np.uint8) << bit for bit, mask in enumerate(masks))
+    label[3, 2:5, 4] = np.arange(5, 8)
+    return np.asarray(label, np.uint8)
 
 
 def oracle_settings(image_size: Sequence[int], **more: Any) -> dict[str, Any]:

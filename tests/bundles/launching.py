@@ -33,7 +33,7 @@ while line := sys.stdin.readline():
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"}
-PATIENCE = 60  # seconds
+PATIENCE = 300  # seconds
 
 
 class Launcher:
@@ -80,12 +80,13 @@ def run_facts(folder: Path) -> dict[str, Any]:
     """Everything in which two runs must agree."""
     checkpoint = load_checkpoint(folder / "checkpoint.pt")
     moments = {f"{k}/{n}": v for k, state in checkpoint["optimizer"]["state"].items() for n, v in state.items()}
-    files = [name for name in ("encoder.pt", "model.pt", "last.pt") if (folder / name).exists()]
-    tables = [name for name in ("losses.csv", "scores.csv", "summary.json", "sides.csv") if (folder / name).exists()]
+    files = [name for name in ("encoder.pt", "shared.pt", "model.pt", "last.pt") if (folder / name).exists()]
+    known = ("losses.csv", "scores.csv", "summary.json", "sides.csv", "best.json")
+    tables = [name for name in known if (folder / name).exists()]
     return {
         "weights": _digest(checkpoint["model"]),
         "optimiser": _digest(moments),
-        "best": (checkpoint["best_metric"], checkpoint["best_metric_epoch"]),
+        "best": (checkpoint.get("best_metric"), checkpoint.get("best_metric_epoch")),
         "iteration": checkpoint["iteration"],
         **{name: _digest(load_weights(folder / name)["model"]) for name in files},
         **{name: (folder / name).read_bytes() for name in tables},

@@ -10,8 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from gi_tract_oracles import Ramp, ReadOut, run_oracle
+from gi_tract_oracles import Ramp, ReadOut, packed, run_oracle
 from gi_tract_runs import ORGANS, PIXEL, SHAPE, SLICE_DISTANCE, paint_abdomen, run_gi_tract, write_slices
+from image_grids import GEOMETRIES, affine_of, as_slices, turned, turned_back, voxels, write
 from monai.bundle import ConfigParser
 from numpy.typing import NDArray
 from PIL import Image
@@ -21,66 +22,6 @@ from mtmed.networks.weights import load_weights
 
 SIZE = [SHAPE[1], SHAPE[2]]
 GREY_STEP = 9000  # of one packed value
-
-
-def voxels(path: str | Path) -> NDArray[Any]:
-    return np.asarray(nib.load(path).dataobj)
-
-
-def as_slices(array: NDArray[Any]) -> NDArray[Any]:
-    """From (columns, rows, slices) of a written file to slices, rows, columns."""
-    return array.transpose(2, 1, 0)
-
-
-def packed(seed: int = 1) -> NDArray[np.uint8]:
-    """Masks of a patient packed, D H W; all values are there, the lowest and the highest too."""
-    masks = paint_abdomen(seed)[1]
-    label = sum(mask.astype(np.uint8) << bit for bit, mask in enumerate(masks))
-    label[3, 2:5, 4] = np.arange(5, 8)
-    return np.asarray(label, np.uint8)
-
-
-def affine_of(axes: str, spacing: tuple[float, float, float], angle: float = 0.0) -> NDArray[np.float64]:
-    """Affine of arrays whose axes grow to the given sides, turned about the head-feet axis and tilted by the half."""
-    turn, tilt = np.eye(3), np.eye(3)
-    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    tilt[1:, 1:] = [[np.cos(angle / 2), -np.sin(angle / 2)], [np.sin(angle / 2), np.cos(angle / 2)]]
-    directions = np.array([[a == "R", a == "A", a == "S"] for a in axes], float)
-    directions -= np.array([[a == "L", a == "P", a == "I"] for a in axes], float)
-    affine = np.eye(4)
-    affine[:3, :3] = turn @ tilt @ directions.T * np.asarray(spacing)
-    affine[:3, 3] = (-31.0, 12.5, 70.0)
-    return affine
-
-
-GEOMETRIES = {
-    "as_png_slices": affine_of("LPS", (3.5, 3.5, 3.0)),
-    "slices_first": affine_of("SPL", (7.0, 3.5, 3.0)),
-    "ras": affine_of("RAS", (1.5, 1.6, 3.0)),
-    "mirrored": affine_of("RAI", (4.1, 3.9, 5.0)),
-    "rows_before_columns": affine_of("PLI", (2.0, 3.0, 8.0)),
-    "oblique": affine_of("LPS", (2.0, 2.5, 5.0), angle=0.3),
-}
-
-
-def turned(array: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[Any]:
-    """An array S P L in the axes of an affine."""
-    spl = nib.orientations.axcodes2ornt(("S", "P", "L"))
-    own = nib.orientations.io_orientation(affine)
-    return np.asarray(nib.orientations.apply_orientation(array, nib.orientations.ornt_transform(spl, own)))
-
-
-def turned_back(array: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[Any]:
-    """The array S P L again."""
-    own = nib.orientations.io_orientation(affine)
-    spl = nib.orientations.axcodes2ornt(("S", "P", "L"))
-    return np.asarray(nib.orientations.apply_orientation(array, nib.orientations.ornt_transform(own, spl)))
-
-
-def write(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.Nifti1Image(array, affine).to_filename(path)
-    return str(path)
 
 
 # --- the right place ----------------------------------------------------------------------------------------------

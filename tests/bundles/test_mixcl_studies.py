@@ -79,6 +79,7 @@ def rows(path):
     return list(csv.DictReader(path.open(newline="")))
 
 
+@pytest.mark.slow
 def test_two_arms_make_a_table(small, cohorts, tmp_path, capsys):
     overlay = tmp_path / "overlay.json"
     overlay.write_text(json.dumps({"folds": [1], "fractions": [100], "score::organs": ["liver", "spleen"]}))

@@ -97,6 +97,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_two_arms_and_two_folds_share_their_rough_networks(study, brains, tmp_path, capsys):
     overlay = {
         "arms": {arm: {"train": {"variant": arm}} for arm in ("multi_input", "multi_output")},

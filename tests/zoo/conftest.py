@@ -78,7 +78,7 @@ def settings() -> dict[str, Any]:
     return copy.deepcopy(SETTINGS)
 
 
-@pytest.fixture(params=["mixcl", "ms_lesion", "siamese_kidney", "gi_tract"])
+@pytest.fixture(params=["mixcl", "ms_lesion", "siamese_kidney", "gi_tract", "two_stage"])
 def source_bundle(request: pytest.FixtureRequest) -> Path:
     return REPOSITORY / "bundles" / request.param
 

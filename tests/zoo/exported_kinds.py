@@ -1,12 +1,12 @@
 """The networks with which bundles are exported in tests, and what makes their trainings short."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mtmed.data.demo import demo_abdomen_mr, demo_abdomen_organs, demo_kidney_ct
+from mtmed.data.demo import demo_abdomen_mr, demo_abdomen_organs, demo_chest_xray, demo_kidney_ct
 from mtmed.organ_masks import packed_names
 
 __all__ = ["BUNDLES", "HEAVY", "KINDS", "MODALITIES", "SLOW", "Kind", "unet"]
@@ -176,6 +176,41 @@ def gi_tract(
     )
 
 
+def two_stage(name: str, definition: Mapping[str, Any], **settings: Any) -> Kind:
+    """A network of slices for chest X-rays, or one of patches for volumes."""
+    in_3d = settings["slice_offsets"] is None
+    organs = ["liver", "spleen", "left kidney", "right kidney"] if in_3d else ["pneumothorax"]
+    modality = "CT" if in_3d else "CR"
+    return Kind(
+        bundle="two_stage",
+        name=name,
+        definition={"in_channels": 1, "out_channels": len(organs), **definition},
+        settings={
+            "organs": organs,
+            "label_names": {str(value): organ for value, organ in packed_names(organs).items()},
+            "modalities": [modality],
+            "normalise_per": "slice",
+            "features": [],
+            "task": "in_painting",
+            "mode": "joint",
+            "split_key": "patient",
+            **settings,
+        },
+        image=[modality],
+        pred=organs,
+        size=settings["patch_size"] or settings["image_size"],
+        scans=(
+            (lambda folder: demo_abdomen_organs(folder, cases_per_dataset=4))
+            if in_3d
+            else (lambda folder: demo_chest_xray(folder, labelled=12, unlabelled=2))
+        ),
+        fixed={"spacing", "patch_size", "normalise_per"} if in_3d else {"image_size", "normalise_per"},
+        training={"batch_size": 2},
+        # so that every part shows a pneumothorax
+        split={"shares": [40, 30, 30]},
+    )
+
+
 KINDS = {
     "mixcl": Kind(
         bundle="mixcl",
@@ -218,6 +253,22 @@ KINDS = {
     "gi_tract big_unet": gi_tract(
         "abdomen_mr_big_unet_segmentation", target="BigUNet", features=["image_width"], slice_offsets=[0, 0, 0]
     ),
+    "two_stage": two_stage(
+        "chest_xray_small_unet_segmentation",
+        {"_target_": "mtmed.networks.SmallUNet", "base_channels": 4, "depth": 2},
+        slice_offsets=[0],
+        image_size=[32, 16],
+        patch_size=None,
+        spacing=None,
+    ),
+    "two_stage 3d": two_stage(
+        "abdomen_ct_unet_segmentation",
+        {"_target_": "mtmed.networks.UNet", "features": [3, 4, 4, 4, 4, 3]},
+        slice_offsets=None,
+        image_size=None,
+        patch_size=[16, 32, 16],
+        spacing=[10.0, 8.0, 8.0],
+    ),
 }
-SLOW = ("ms_lesion single", "ms_lesion multi_output", "siamese_kidney paper_order", "gi_tract")
+SLOW = ("ms_lesion single", "ms_lesion multi_output", "siamese_kidney paper_order", "gi_tract", "two_stage 3d")
 HEAVY = ("gi_tract big_unet",)

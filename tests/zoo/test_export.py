@@ -123,7 +123,7 @@ def test_folder_that_is_no_bundle_is_named(small_checkpoint: Path, tmp_path: Pat
 
 def test_bundle_without_a_training_is_named(small_bundle: Path, small_checkpoint: Path, tmp_path: Path) -> None:
     (small_bundle / "finetune.json").unlink()
-    with pytest.raises(InputError, match=r"small: has neither finetune\.json nor train\.json"):
+    with pytest.raises(InputError, match=r"small: has no finetune\.json, train\.json or stage1\.json"):
         export_bundle(small_bundle, checkpoint=small_checkpoint, output=tmp_path / "dist")
 
 

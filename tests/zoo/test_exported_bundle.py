@@ -10,6 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 from exported_kinds import BUNDLES, HEAVY, KINDS, MODALITIES, SLOW, Kind, unet
 from monai.bundle import ConfigWorkflow, ckpt_export, verify_net_in_out
@@ -141,7 +142,8 @@ def test_training_config_has_the_settings_of_the_weights(bundle: Path, kind: Kin
     # the window follows from the part that is trained on, organs from the data; the exported training starts from no
     # encoder
     derived = {"label_names", "organs", "input_channels", "output_channels", "heads", "window_size", "pretraining"}
-    shared = train.keys() & kind.settings.keys() - derived
+    stated = {key for key, value in kind.settings.items() if value is not None}
+    shared = train.keys() & stated - derived
     assert {key: train[key] for key in shared} == {key: kind.settings[key] for key in shared}
     assert kind.fixed <= shared
 
@@ -204,7 +206,10 @@ def test_bundle_trains_in_two_processes(bundle: Path, kind: Kind, scans: Path, t
 
 
 def grid(source: Path) -> tuple[tuple[int, ...], np.ndarray]:
-    """Shape and affine of a NIfTI file, or of a folder of slices as their names say."""
+    """Shape and affine of a NIfTI file, of an X-ray, or of a folder of slices as their names say."""
+    if source.suffix == ".dcm":
+        image = SimpleITK.ReadImage(source)
+        return image.GetSize(), np.diag([-image.GetSpacing()[0], -image.GetSpacing()[1], 1.0, 1.0])
     if source.is_file():
         image = nib.load(source)
         return image.shape, image.affine

@@ -102,3 +102,9 @@ def test_channels_without_organs_are_those_of_the_labels_in_order_of_value() -> 
     labels = {"10": "tumour", "0": "background", "2": "kidney"}
     names = channel_names({"label_names": labels, "modalities": ["CT"]})
     assert names == {"image": ["CT"], "pred": ["background", "kidney", "tumour"]}
+
+
+@pytest.mark.parametrize("name", ["@network", "@segmenter"])
+def test_weights_are_loaded_into_the_network_that_is_run(name: str) -> None:
+    config = export({"loaded": "$load()", "handlers": [], "evaluator": {"network": name}})
+    assert config["handlers"][0]["load_dict"] == {"model": name}
