@@ -115,8 +115,9 @@ class TensorBoardLog:
                 self._writer.add_image(name, scaled.cpu(), step, dataformats="HW")
             elif value.dim() >= 4:
                 view = name.split("/")[-1]
-                if view not in views and len(labelled) == 1:
-                    view = labelled[0]
+                if view not in views:
+                    # a picture without a view's name is of what is segmented
+                    view = labelled[0] if len(labelled) == 1 else "patch"
                 image = views[view]["image"] if view in views and not value.is_floating_point() else None
                 self._slice(name, value, image, *places.get(view, (0, None)), step)
 

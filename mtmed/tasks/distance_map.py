@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from monai.networks.layers.factories import Conv
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtmed.distributed import all_reduce_sum, world_size
 from mtmed.errors import InputError
@@ -38,7 +38,7 @@ class DistanceMap(Task):
     Source: the maps ``sdmin`` and ``sdmout`` of the code that the first author of Hu, Qin 2024 (arXiv 2402.07119)
     published later: the loss, and a scale s of 100 voxels for the outer map. Our readings: s of the inner map is its
     largest value in the image, so that small organs count like large ones; the maps of several organs are predicted
-    side by side.
+    side by side, and start a little below 0.
 
     Distances are computed on the CPU, from the label after the geometry.
 
@@ -79,6 +79,9 @@ class DistanceMap(Task):
     def setup(self, network: Any) -> None:
         """Build the 1x1 convolution from decoded features to one map per organ."""
         self.head = Conv[Conv.CONV, network.spatial_dims](network.decoder_channels, self.organs, kernel_size=1)
+        # from maps around 0 the first steps would push down the whole background, and the organs' features with it
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.constant_(self.head.bias, -0.1)
 
     def forward(
         self, features: Mapping[str, ViewFeatures], views: Mapping[str, View], context: StepContext

@@ -120,7 +120,9 @@ def test_hearts_of_held_out_patients_are_scored_on_their_own_grid(
     tested = {case.group for case in parts.test}
     assert {row["group"] for row in rows} == tested
     assert len(tested) == len({case.group for case in parts.training}) == 3
-    assert load_weights(training / "model.pt")["settings"]["trained_on"] == patient_digests(parts.training)
+    pool = unlabelled_pool(cohort, parts) if options.get("unlabelled") else ()
+    trained_on = load_weights(training / "model.pt")["settings"]["trained_on"]
+    assert trained_on == patient_digests([*parts.training, *pool])
     for row in rows:
         label = nibabel.load(data / "labels" / f"{row['case']}.nii.gz")
         drawn = np.asarray(label.dataobj)[..., int(row["slice"]) - 1] == HEART_ORGANS[row["organ"]]
