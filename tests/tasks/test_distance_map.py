@@ -206,3 +206,19 @@ def test_two_processes_give_what_one_gives_on_the_joint_batch(tmp_path):
     # distributed training takes the mean over processes of losses and gradients
     torch.testing.assert_close((parts[0][0] + parts[1][0]) / 2, loss)
     torch.testing.assert_close(torch.cat([part[1] for part in parts]) / 2, gradient)
+
+
+def test_maps_start_where_the_background_does_not_count():
+    torch.manual_seed(0)
+    network, task = SmallUNet(in_channels=1, out_channels=2, base_channels=4, depth=2), DistanceMap(organs=2)
+    task.setup(network)
+    masks = blobs((32, 32))
+    decoded = network.decode(network.encode(torch.rand(2, 1, 32, 32)))
+    predicted = task.head(decoded).detach()
+    assert predicted.max() < 0
+    result = task(
+        {"auxiliary": ViewFeatures([], decoded)}, {"auxiliary": {"label": pack_masks(masks, axis=1)}}, CONTEXT
+    )
+    target = pictured("inner", masks)
+    expected = (predicted - target).abs()[target > 0].mean()
+    torch.testing.assert_close(result.losses["inner_distance"], expected)
