@@ -20,6 +20,8 @@ __all__ = ["Picture", "draw_pictures"]
 
 logger = logging.getLogger(__name__)
 
+_LONGEST_KEY = 24  # characters
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -134,7 +136,7 @@ def _draw_cases(
         files = {arm: case.files for arm, case in own.items()}
         words = {arm: f"Dice {value}" for arm, value in dice.items()}
         try:
-            rows.append(case_row(files, names, heading=f"{rank}: {key}", dice=words))
+            rows.append(case_row(files, names, heading=f"{rank}: {_shortened(key)}", dice=words))
         except Exception as error:
             lost.append(Picture(None, _not_drawn(f"case {key} with {fraction:g} % of the labels", error)))
     if not rows:
@@ -146,6 +148,11 @@ def _draw_cases(
         _save(zoomed, output_dir / f"cases_{fraction:g}_zoom.png", f"{title}, zoomed in"),
         *lost,
     ]
+
+
+def _shortened(key: str) -> str:
+    """A case's key as the panel's width allows: the end tells UIDs apart."""
+    return key if len(key) <= _LONGEST_KEY else f"...{key[-_LONGEST_KEY:]}"
 
 
 def _save(figure: Figure, path: Path, caption: str) -> Picture:

@@ -3,6 +3,7 @@
 DICOM has no checksum, so that damage inside compressed pixels may pass.
 """
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,9 @@ _MODALITY, _ORIENTATION, _FRAMES = "0008|0060", "0020|0037", "0028|0008"
 _PIXEL_SPACING, _IMAGER_PIXEL_SPACING = "0028|0030", "0018|1164"
 _X_RAY = ("CR", "DX", "MG", "IO", "PX", "RF", "RG", "XA")
 _UNNAMED = ("OT", "")  # secondary captures: of X-rays, but also of slices
+
+# GDCM does not promise to be used by several threads, which check data and fill stores
+_gdcm = threading.Lock()
 
 
 def read_dicom_image(path: str | Path) -> NiftiVolume:
@@ -41,10 +45,11 @@ def read_dicom_image(path: str | Path) -> NiftiVolume:
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
-        header = {key: reader.GetMetaData(key).strip(" \0") for key in _fields(reader)}
-        _require_x_ray(path, header, reader)
-        pixels = SimpleITK.GetArrayFromImage(reader.Execute())
+        with _gdcm:
+            reader.ReadImageInformation()
+            header = {key: reader.GetMetaData(key).strip(" \0") for key in _fields(reader)}
+            _require_x_ray(path, header, reader)
+            pixels = SimpleITK.GetArrayFromImage(reader.Execute())
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(path, f"cannot be read as DICOM ({reason})", "copy or download the file again") from error
