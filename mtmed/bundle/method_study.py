@@ -3,7 +3,6 @@
 import argparse
 import json
 import logging
-import math
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from mtmed.errors import InputError
 from mtmed.files import atomic_file
+from mtmed.studies.choose import read_best
 from mtmed.studies.command import add_arguments, run
 from mtmed.studies.plan import Plan, make_plan
 from mtmed.studies.study_file import read_study
@@ -90,7 +90,7 @@ def _keep_best(plan: Plan, output_dir: Path, arm: str, step: str) -> str:
         if not run_dir.is_dir():
             tests = " and ".join(str(folder.job_folder(key)) for name, key in one.jobs.items() if name != step)
             raise InputError(run_dir, "was deleted before its network was kept", f"delete {tests} too and run again")
-        score = _score(run_dir / "best.json")
+        score = read_best(run_dir).value
         if best is None or score > best[0]:
             best = (score, f"{arm} of seed {one.seed}, validation {score:.3f}", run_dir / "model.pt")
     assert best is not None  # the study has the arm
@@ -99,11 +99,3 @@ def _keep_best(plan: Plan, output_dir: Path, arm: str, step: str) -> str:
     with best[2].open("rb") as source, atomic_file(output_dir / "model.pt") as target:
         shutil.copyfileobj(source, target)
     return best[1]
-
-
-def _score(file: Path) -> float:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))["value"]
-    except (OSError, ValueError, KeyError):
-        raise InputError(file, "cannot be read", "run the same command again") from None
-    return -math.inf if value is None else float(value)

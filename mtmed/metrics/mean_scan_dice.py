@@ -1,21 +1,13 @@
 """Validation Dice per organ and its mean, over whole scans and several processes, for masks that may overlap."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import torch
-from ignite.metrics.metric import reinit__is_reduced
-from monai.handlers import from_engine
 
-from mtmed.metrics.mask_pairs import mask_pairs
-from mtmed.metrics.organ_means import OrganMeans
-from mtmed.metrics.scores import EmptyPolicy
-from mtmed.organ_masks import organ_values
+from mtmed.metrics.overlapping_dice import OverlappingDice
 
 __all__ = ["MeanScanDice"]
 
 
-class MeanScanDice(OrganMeans):
+class MeanScanDice(OverlappingDice):
     r"""Mean over organs of the mean Dice over scans, for masks that may overlap; usable as MONAI's ``key_val_metric``.
 
     With scans v and organs c
@@ -40,28 +32,10 @@ class MeanScanDice(OrganMeans):
         ValueError: if the rule is unknown.
     """
 
-    def __init__(
-        self,
-        organs: Sequence[str],
-        *,
-        empty: EmptyPolicy = "nan",
-        output_transform: Callable[..., Any] = from_engine(["pred", "label"]),  # noqa: B008
-        device: torch.device | str = "cpu",
-    ) -> None:
-        names = list(organ_values(organs))
-        super().__init__(names, empty=empty, output_transform=output_transform, device=device)
+    def voxels(self, masks: torch.Tensor) -> torch.Tensor:
+        """See `OverlappingDice.voxels`; the unit is the scan."""
+        return masks.flatten(1).sum(1, keepdim=True)
 
-    @reinit__is_reduced  # type: ignore[untyped-decorator]
-    def update(self, output: Sequence[Any]) -> None:
-        """Add the scans of one batch.
-
-        Raises:
-            ValueError: if a prediction has neither one channel nor one per organ, or another shape than its reference.
-        """
-        for ours, theirs in mask_pairs(output, len(self.names)):
-            both, in_ours, in_theirs = (mask.flatten(1).sum(1).double() for mask in (ours & theirs, ours, theirs))
-            size = in_ours + in_theirs
-            dice = torch.where(size > 0, 2 * both / size.clamp(min=1), float(self.empty == "one"))
-            counted = size > 0 if self.empty == "nan" else torch.ones_like(size, dtype=torch.bool)
-            self._sums += (dice * counted).to(self._sums)
-            self._counts += counted.to(self._counts)
+    def is_left_out(self, ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+        """See `OverlappingDice.is_left_out`: two empty masks."""
+        return ours + theirs == 0

@@ -1,21 +1,13 @@
 """Validation Dice per organ and its mean, over the slices of whole volumes and several processes."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import torch
-from ignite.metrics.metric import reinit__is_reduced
-from monai.handlers import from_engine
 
-from mtmed.metrics.mask_pairs import mask_pairs
-from mtmed.metrics.organ_means import OrganMeans
-from mtmed.metrics.scores import EmptyPolicy
-from mtmed.organ_masks import organ_values
+from mtmed.metrics.overlapping_dice import OverlappingDice
 
 __all__ = ["MeanSliceDice"]
 
 
-class MeanSliceDice(OrganMeans):
+class MeanSliceDice(OverlappingDice):
     r"""Mean over organs of the mean Dice over slices, for masks that may overlap; usable as MONAI's ``key_val_metric``.
 
     With slices s of all volumes and organs c
@@ -39,28 +31,10 @@ class MeanSliceDice(OrganMeans):
         ValueError: if the rule is unknown.
     """
 
-    def __init__(
-        self,
-        organs: Sequence[str],
-        *,
-        empty: EmptyPolicy = "nan",
-        output_transform: Callable[..., Any] = from_engine(["pred", "label"]),  # noqa: B008
-        device: torch.device | str = "cpu",
-    ) -> None:
-        names = list(organ_values(organs))
-        super().__init__(names, empty=empty, output_transform=output_transform, device=device)
+    def voxels(self, masks: torch.Tensor) -> torch.Tensor:
+        """See `OverlappingDice.voxels`; the unit is the slice."""
+        return masks.sum((-2, -1)).reshape(len(masks), -1)
 
-    @reinit__is_reduced  # type: ignore[untyped-decorator]
-    def update(self, output: Sequence[Any]) -> None:
-        """Add the volumes of one batch.
-
-        Raises:
-            ValueError: if a prediction has neither one channel nor one per organ, or another shape than its reference.
-        """
-        for ours, theirs in mask_pairs(output, len(self.names)):
-            both, in_ours, in_theirs = (mask.sum((-2, -1)).double() for mask in (ours & theirs, ours, theirs))
-            size = in_ours + in_theirs
-            dice = torch.where(size > 0, 2 * both / size.clamp(min=1), float(self.empty == "one"))
-            counted = in_theirs > 0 if self.empty == "nan" else torch.ones_like(in_theirs, dtype=torch.bool)
-            self._sums += (dice * counted).reshape(len(self.names), -1).sum(1).to(self._sums)
-            self._counts += counted.reshape(len(self.names), -1).sum(1).to(self._counts)
+    def is_left_out(self, ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+        """See `OverlappingDice.is_left_out`: an empty reference, whatever is predicted."""
+        return theirs == 0

@@ -24,7 +24,7 @@ class Comparison:
         test: difference, p-value and the smallest that could be.
         p_holm: p-value after Holm's correction.
         smallest_p_holm: smallest p-value after Holm's correction, if all of the family reached theirs.
-        family: number of comparisons that were corrected for: all that the study plans.
+        family: number of comparisons that were corrected for.
         complete: whether all runs of both arms have scores.
         planned: whether the study names this pair.
     """

@@ -20,10 +20,10 @@ class Contour(Task):
     r"""Dice loss of the contour of each organ: what one dilation adds to its mask and what one erosion takes away.
 
     .. math:: c_k = (m_k \oplus B) \text{ xor } (m_k \ominus B), \qquad
-        L = \frac{1}{B K} \sum_{b, k} 1 - \frac{2 \sum_v p_{bk} c_{bk}}{\sum_v p_{bk} + c_{bk}}
+        L = \frac{1}{K} \sum_k 1 - \frac{2 \sum_{b, v} p_{bk} c_{bk}}{\sum_{b, v} p_{bk} + c_{bk}}
 
-    with a sigmoid p of a 1x1 convolution of the task's own; encoder and decoder are the network's. The edge of
-    the image is no contour.
+    over the voxels v of the batch of each process, with a sigmoid p of a 1x1 convolution of the task's own; encoder and
+    decoder are the network's. The edge of the image is no contour.
 
     Source: the task ``contour`` of the code that the first author of Hu, Qin 2024 (arXiv 2402.07119) published later.
     Our readings: the structuring element is the full 3x3 [x3] box, so that a contour is two voxels thick; a channel per
