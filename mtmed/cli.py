@@ -8,15 +8,12 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from mtmed.checking import command as check
 from mtmed.studies import command as study
 from mtmed.submission import command as submission
-from mtmed.zoo import export
-
-if TYPE_CHECKING:
-    from mtmed.data.check import CheckReport
-    from mtmed.data.manifest import Cohort
+from mtmed.text_table import print_table
+from mtmed.zoo import export, release
 
 __all__ = ["COMMANDS", "Command", "main"]
 
@@ -97,7 +94,7 @@ def _run_manifest(arguments: argparse.Namespace) -> int:
         layouts = [read_layout(file) for file in known_layouts().values()]
         labels = [", ".join(name for value, name in item.label_names.items() if value) for item in layouts]
         header = ("layout", "cases", "modalities", "labels", "licence")
-        _print_table(
+        print_table(
             [header]
             + [
                 (item.name, str(item.expected_cases or "?"), ", ".join(item.modalities), names, item.licence)
@@ -136,97 +133,12 @@ def _run_manifest(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_check_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", nargs="+", metavar="FOLDER", help="folder with dataset.json, or such folders inside")
-    axes = ("R", "A", "S")
-    parser.add_argument("--patch-size", type=int, nargs=3, metavar=axes, help="voxels of a training patch")
-    parser.add_argument("--spacing", type=float, nargs=3, metavar=axes, help="mm that volumes are resampled to first")
-    grids = "what to do with files on another grid than the case's first image (the bundle ms_lesion resamples them)"
-    parser.add_argument("--other-grids", choices=("refuse", "resample"), default="refuse", help=grids)
-    parser.add_argument("--workers", type=int, metavar="N", help="number of threads; default: one per core, at most 8")
-    parser.add_argument("--json", metavar="FILE", help="write the report to this file")
-
-
-def _run_check(arguments: argparse.Namespace) -> int:
-    from mtmed.data.check import check_cases
-    from mtmed.data.manifest import load_cohort
-    from mtmed.errors import InputError
-
-    for name, values in (("--patch-size", arguments.patch_size), ("--spacing", arguments.spacing)):
-        if values is not None and min(values) <= 0:
-            raise InputError(name, f"is {values}", "give three numbers above 0")
-    cohort = load_cohort(arguments.folder)
-    report = check_cases(
-        cohort,
-        patch_size=arguments.patch_size,
-        spacing=arguments.spacing,
-        other_grids=arguments.other_grids,
-        include_test=True,
-        workers=arguments.workers,
-    )
-    _print_table(_cohort_table(cohort, report))
-    for notice in report.notices:
-        print(f"notice: {notice}")
-    for manifest in cohort.manifests:
-        if not manifest.has_groups:
-            print(f"notice: {manifest.name}: no row has 'patient', so each case counts as its own patient")
-    for error in report.errors:
-        print(error, file=sys.stderr)
-    if arguments.json is not None:
-        _write_report(report, arguments.json)
-    print(f"{len(report.errors)} errors, {len(report.notices)} notices")
-    return 1 if report.errors else 0
-
-
-def _write_report(report: "CheckReport", file: str) -> None:
-    import json
-    from dataclasses import asdict
-    from pathlib import Path
-
-    from mtmed.errors import InputError
-
-    try:
-        Path(file).write_text(json.dumps(asdict(report), indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(file, f"cannot be written ({error.strerror})", "name a file that you may write") from None
-
-
-def _cohort_table(cohort: "Cohort", report: "CheckReport") -> list[tuple[str, ...]]:
-    """One row per data set: how much there is, its sizes, and in how many cases each label is."""
-    rows: list[tuple[str, ...]] = [("data set", "cases", "patients", "voxels", "spacing (mm)", "cases with label")]
-    for manifest in cohort.manifests:
-        facts = [item for item in report.cases if item.dataset == manifest.name]
-        labelled = [item for item in facts if item.voxels]
-        shapes = [item.shape for item in facts if item.shape is not None]
-        spacings = [item.spacing for item in facts if item.spacing is not None]
-        labels = ", ".join(
-            f"{name} {sum(value in item.voxels for item in labelled)}"
-            for value, name in manifest.label_names.items()
-            if value
-        )
-        cases = f"{len(manifest.cases)}+{len(manifest.test_cases)}" if manifest.test_cases else f"{len(manifest.cases)}"
-        patients = str(len({item.group for item in facts}))
-        rows.append((manifest.name, cases, patients, _range(shapes), _range(spacings), labels))
-    return rows
-
-
-def _range(values: Sequence[Sequence[float]]) -> str:
-    """Give the range along each axis, for example ``512 x 512 x 29-171``."""
-    axes = [(f"{min(axis):.4g}", f"{max(axis):.4g}") for axis in zip(*values, strict=True)]
-    return " x ".join(low if low == high else f"{low}-{high}" for low, high in axes)
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
 COMMANDS: tuple[Command, ...] = (
     Command("manifest", "write the dataset.json of a public data set", _add_manifest_arguments, _run_manifest),
-    Command("check", "find everything that is wrong with a cohort", _add_check_arguments, _run_check),
+    Command("check", "find everything that is wrong with data sets or a config", check.add_arguments, check.run),
     Command("study", "run and compare arms, folds, label fractions and random seeds", study.add_arguments, study.run),
     Command("submission", "pack predictions for a challenge", submission.add_arguments, submission.run),
+    Command("release", "write a weights file for others, as safetensors", release.add_arguments, release.run),
     Command("export", "write the Model Zoo's layout of a bundle", export.add_arguments, export.run),
 )
 

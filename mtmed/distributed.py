@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-__all__ = ["all_reduce_sum", "barrier", "gather_with_gradient", "rank", "world_size"]
+__all__ = ["all_reduce_sum", "barrier", "gather_with_gradient", "rank", "total", "world_size"]
 
 
 def world_size() -> int:
@@ -70,6 +70,24 @@ def gather_with_gradient(tensor: Tensor) -> Tensor:
     dist.all_reduce(counts)
     gathered: Tensor = _Gather.apply(tensor, tuple(counts.tolist()))  # type: ignore[no-untyped-call]
     return gathered
+
+
+def total(tensor: Tensor) -> Tensor:
+    """Sum a tensor over all processes, without gradient, on whichever device it lies.
+
+    Args:
+        tensor: any shape, equal on all processes.
+
+    Returns:
+        The sum, on every process and on the tensor's device; `tensor` itself with one process.
+    """
+    if world_size() == 1:
+        return tensor
+    # NCCL knows GPUs only
+    meeting = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else tensor.device
+    summed = tensor.detach().to(meeting, copy=True)
+    dist.all_reduce(summed)
+    return summed.to(tensor.device)
 
 
 class _AllReduceSum(torch.autograd.Function):

@@ -1,11 +1,14 @@
 """The one exception for what a user can mend: bad data, bad options, a damaged or foreign checkpoint."""
 
 import errno
+import re
 
 __all__ = ["DISK_FULL", "InputError"]
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a write for which there is no room: disk, quota or file-size limit."""
+
+_UNPRINTED = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class InputError(ValueError):
@@ -26,10 +29,11 @@ class InputError(ValueError):
     """
 
     def __init__(self, culprit: object, problem: str, remedy: str) -> None:
-        self.culprit = str(culprit)
+        # names in data may be anybody's: none breaks the line or reaches the terminal as a command
+        self.culprit = _UNPRINTED.sub(lambda found: f"\\x{ord(found[0]):02x}", str(culprit))
         self.problem = problem
         self.remedy = remedy
-        super().__init__(f"{culprit}: {problem}; {remedy}")
+        super().__init__(f"{self.culprit}: {problem}; {remedy}")
 
     def __reduce__(self) -> tuple[type["InputError"], tuple[str, str, str]]:
         # loader workers send exceptions through pickle

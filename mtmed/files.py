@@ -1,7 +1,9 @@
 """Files that are there as a whole or not at all, and folders that can be written."""
 
 import contextlib
+import glob
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +11,10 @@ from typing import IO
 
 from mtmed.errors import DISK_FULL, InputError
 
-__all__ = ["atomic_file", "require_writable_folder", "write_error"]
+__all__ = ["atomic_file", "remove_fragments", "require_writable_folder", "write_error"]
 
 _REMEDY = "free space or choose another output_dir, then run again"
+_FRAGMENT = re.compile(r"\..+\.\d+\.tmp")
 
 
 @contextlib.contextmanager
@@ -41,6 +44,22 @@ def atomic_file(path: str | Path, *, remedy: str = _REMEDY) -> Iterator[IO[bytes
         if isinstance(error, OSError):
             raise write_error(path, error, remedy=remedy) from error
         raise
+
+
+def remove_fragments(folder: str | Path, *, name: str | None = None) -> None:
+    """Remove what processes that were killed left of files that they were writing with `atomic_file`.
+
+    To be called where no other process writes these files now, for example under a lock.
+
+    Args:
+        folder: where they were written, which need not be there; folders in it are not searched.
+        name: of the file; None for all.
+    """
+    written = "*" if name is None else glob.escape(name)
+    for fragment in Path(folder).glob(f".{written}.*.tmp"):
+        if _FRAGMENT.fullmatch(fragment.name):
+            with contextlib.suppress(OSError):
+                fragment.unlink()
 
 
 def write_error(path: str | Path, error: BaseException, *, remedy: str = _REMEDY) -> InputError:

@@ -4,9 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # the tests' networks are too small for threads, and as many processes as cores run already
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# the same examples in every run, so that a failure can be repeated
+settings.register_profile("same examples", derandomize=True, database=None)
+settings.load_profile("same examples")
 
 
 @pytest.fixture(scope="session")

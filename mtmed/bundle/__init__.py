@@ -7,8 +7,11 @@ from mtmed.bundle.channel_check import require_channels
 from mtmed.bundle.choice import require_choice
 from mtmed.bundle.combination import notice_unused, refuse_combination
 from mtmed.bundle.data_check import check_data
-from mtmed.bundle.foreground_check import notice_lacking_foreground, require_foreground
+from mtmed.bundle.foreground_check import notice_lacking_foreground, require_foreground, require_reference
 from mtmed.bundle.image_size import require_image_size
+from mtmed.bundle.input_check import check_inputs
+from mtmed.bundle.joining import join
+from mtmed.bundle.leaving import leave
 from mtmed.bundle.name_list import require_names
 from mtmed.bundle.network import network
 from mtmed.bundle.number_list import require_numbers
@@ -27,10 +30,13 @@ from mtmed.bundle.validation_pairs import require_validation_pairs
 __all__ = [
     "active_parser",
     "check_data",
+    "check_inputs",
     "check_options",
     "check_tissue_input",
     "command_line",
     "finish_run",
+    "join",
+    "leave",
     "literal",
     "network",
     "notice_lacking_foreground",
@@ -51,6 +57,7 @@ __all__ = [
     "require_names",
     "require_numbers",
     "require_patch_size",
+    "require_reference",
     "require_settings",
     "require_validation_pairs",
     "rough_networks",

@@ -7,6 +7,8 @@ up among the callers: MONAI's parser is there whenever one of its expressions is
 
 import inspect
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -15,7 +17,7 @@ from monai.bundle import ConfigParser
 
 from mtmed.errors import InputError
 
-__all__ = ["CommandLine", "active_parser", "command_line", "literal"]
+__all__ = ["CommandLine", "active_parser", "as_given", "command_line", "literal"]
 
 # arguments of MONAI's ``run`` and of its workflow, which are no ids of the config
 _ARGUMENTS = frozenset(
@@ -43,6 +45,19 @@ class CommandLine:
     tracking: Any = None
 
 
+_CHECKED: ContextVar[CommandLine | None] = ContextVar("checked", default=None)
+
+
+@contextmanager
+def as_given(given: CommandLine) -> Iterator[None]:
+    """Let `command_line` answer as if MONAI's ``run`` had been given this, for a config that is checked and not run."""
+    token = _CHECKED.set(given)
+    try:
+        yield
+    finally:
+        _CHECKED.reset(token)
+
+
 def _callers() -> Iterator[FrameType]:
     frame = inspect.currentframe()
     while frame is not None:
@@ -68,7 +83,7 @@ def command_line() -> CommandLine | None:
     for frame in _callers():
         if frame.f_code.co_name == "run" and frame.f_globals.get("__name__") == "monai.bundle.scripts":
             return _command_line(frame.f_locals)
-    return None
+    return _CHECKED.get()
 
 
 def _command_line(arguments: Mapping[str, Any]) -> CommandLine:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from mtmed.data import Cohort, check_cases
 from mtmed.data.file_state import file_state
+from mtmed.data.manifest import MANIFEST_NAME
 from mtmed.distributed import rank
 from mtmed.errors import InputError
 from mtmed.transforms.reading import OtherGrids
 
-__all__ = ["check_data"]
+__all__ = ["check_data", "require_fitting_data"]
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,31 @@ def _check_label_names(cohort: Cohort, label_names: Mapping[int, str]) -> None:
             raise InputError(dataset, problem, "fine-tune on data sets with the same labels")
 
 
+def require_fitting_data(
+    cohort: Cohort,
+    *,
+    patch_size: Sequence[int] | None = None,
+    spacing: Sequence[float] | None = None,
+    window: Sequence[float] | None = None,
+    label_names: Mapping[int, str] | None = None,
+    include_test: bool = False,
+) -> None:
+    """Refuse settings and manifests that cannot go together, before any image is read; see `check_data`.
+
+    Raises:
+        InputError: for sizes that are none, data sets with other labels, or with other numbers of modalities.
+    """
+    _check_options(patch_size, spacing, window)
+    if label_names is not None:
+        _check_label_names(cohort, label_names)
+    modalities = {manifest.name: manifest.modalities for manifest in cohort.manifests}
+    if len({len(names) for names in modalities.values()}) > 1:
+        text = ", ".join(f"{name} {list(names)}" for name, names in modalities.items())
+        raise InputError("dataset_dir", f"the data sets differ in modalities: {text}", "train on data sets that agree")
+    if not include_test and not cohort.cases:
+        raise InputError(cohort.manifests[0].folder / MANIFEST_NAME, "'training' is empty", "list at least one case")
+
+
 def check_data(
     cohort: Cohort,
     *,
@@ -128,13 +154,14 @@ def check_data(
     Raises:
         InputError: with one line per problem; or if a run is continued on other data than it began with.
     """
-    _check_options(patch_size, spacing, window)
-    if label_names is not None:
-        _check_label_names(cohort, label_names)
-    modalities = {manifest.name: manifest.modalities for manifest in cohort.manifests}
-    if len({len(names) for names in modalities.values()}) > 1:
-        text = ", ".join(f"{name} {list(names)}" for name, names in modalities.items())
-        raise InputError("dataset_dir", f"the data sets differ in modalities: {text}", "train on data sets that agree")
+    require_fitting_data(
+        cohort,
+        patch_size=patch_size,
+        spacing=spacing,
+        window=window,
+        label_names=label_names,
+        include_test=include_test,
+    )
     if rank() != 0:
         return
     path = Path(output_dir) / "data_check.json"
@@ -150,6 +177,7 @@ def check_data(
         cohort,
         patch_size=patch_size,
         spacing=spacing,
+        window=window,
         other_grids=other_grids,
         require_orientation=require_orientation,
         include_test=include_test,

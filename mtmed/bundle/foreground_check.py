@@ -1,14 +1,14 @@
 """Whether a part shows the organs at all, said before the training instead of after it."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mtmed.data import Volumes
 from mtmed.distributed import rank
 from mtmed.errors import InputError
 from mtmed.organ_masks import organ_values
 
-__all__ = ["notice_lacking_foreground", "require_foreground"]
+__all__ = ["notice_lacking_foreground", "require_foreground", "require_reference"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,22 @@ def require_foreground(volumes: Volumes, organs: Sequence[str], *, part: str = "
         problem = f"is all-negative: {cases} {' or '.join(lacking)}, and nothing could be chosen by Dice"
         remedy = f"choose another fold, give {part} a larger share, or add cases with {' or '.join(lacking)}"
         raise InputError(part, problem, remedy)
+
+
+def require_reference(volumes: Volumes, label_names: Mapping[int, str], *, part: str = "validation") -> None:
+    """Refuse a part without any foreground, in which no epoch is better than another.
+
+    Args:
+        volumes: volumes of the part, whose labels hold one value per voxel; none pass.
+        label_names: name of each value.
+        part: name of the part, for the message.
+
+    Raises:
+        InputError: none of the volumes shows any of the labels.
+    """
+    if len(volumes) and not any(volumes.having("label", value) for value in label_names if value):
+        problem = f"has no reference foreground in any of its {len(volumes)} cases, so that no epoch could be chosen"
+        raise InputError(part, problem, "choose another fold or fewer folds, or correct the labels")
 
 
 def notice_lacking_foreground(volumes: Volumes, organs: Sequence[str], *, part: str = "training") -> None:

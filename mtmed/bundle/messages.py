@@ -7,17 +7,25 @@ Python's tracebacks.
 import logging
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from types import TracebackType
 
-import torch
-
+from mtmed.bundle.resource_faults import resource_fault
+from mtmed.distributed import rank, world_size
 from mtmed.errors import DISK_FULL, InputError
+from mtmed.interruption import Interruption
 
-__all__ = ["install", "mendable"]
+__all__ = ["install", "is_monai_program", "mendable"]
 
 _IN_WORKER = re.compile(r"mtmed\.errors\.InputError: (.*?): (.*); (.*)")
 _MISSING_REFERENCE = re.compile(r"the referring item `@(\S+)` is not defined")
+# gloo and NCCL, of a connection that the other side does not hold any more
+_LOST_PROCESS = re.compile(
+    r"gloo.*(Connection (closed|reset) by|Connection refused|Broken pipe|Read error|Write error)"
+    r"|remote process exited|Socket Timeout|Failed to recv",
+    re.DOTALL,
+)
 _CIRCULAR_REFERENCE = re.compile(r"detected circular references '(\S+)'")
 
 
@@ -25,8 +33,9 @@ def mendable(error: BaseException | None) -> InputError | None:
     """What the user can do about an exception; None if it is a fault of the program.
 
     MONAI, Ignite and torch wrap what happens inside a config's expressions, an engine and a loader's worker. An
-    `InputError` among the causes is the answer; else a full disk or memory, a reference to nothing, an expression that
-    does not evaluate, or a component that does not accept its arguments is turned into one.
+    `InputError` among the causes is the answer; else one is made of a full disk or memory, a killed worker, a lost
+    process, a reference to nothing, an expression that does not evaluate, or a component that does not accept its
+    arguments.
 
     Args:
         error: the exception, with its causes and traceback.
@@ -38,7 +47,7 @@ def mendable(error: BaseException | None) -> InputError | None:
         # a loader's worker sends the text of its traceback
         if found := _IN_WORKER.search(str(item)):
             return InputError(*found.groups())
-    return _resource_fault(chain) or _config_fault(chain)
+    return resource_fault(chain) or _lost_process(chain) or _config_fault(chain)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -50,14 +59,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-def _resource_fault(chain: list[BaseException]) -> InputError | None:
-    for error in chain:
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            remedy = "free space or choose another folder, then run the same command again"
-            return InputError(error.filename or "disk", "no space left on the disk", remedy)
-        if isinstance(error, torch.OutOfMemoryError | MemoryError):
-            problem = f"its memory is full ({str(error).partition('. ')[0] or type(error).__name__})"
-            return InputError("device", problem, "use a smaller batch_size or patch_size")
+def _lost_process(chain: list[BaseException]) -> InputError | None:
+    count = world_size()
+    if count > 1 and any(isinstance(error, RuntimeError) and _LOST_PROCESS.search(str(error)) for error in chain):
+        lost = f"process {1 - rank()} of 2" if count == 2 else f"another process of {count}"
+        problem = f"lost {lost} (counted from 0), which has ended or cannot be reached"
+        remedy = "see its last lines, then run the same command again, which continues from the last checkpoint"
+        return InputError(f"process {rank()}", problem, remedy)
     return None
 
 
@@ -109,7 +117,9 @@ def _cause(error: BaseException) -> str:
 
 def _print_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if isinstance(error, KeyboardInterrupt):
-        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        text = str(error) if error.args else "interrupted; the same command continues from the last checkpoint"
+        if text and rank() == 0:
+            print(text, file=sys.stderr)
         return
     found = mendable(error)
     if found is None:
@@ -122,31 +132,53 @@ def _print_one_line(kind: type[BaseException], error: BaseException, trace: Trac
 
 
 def _log_traceback(error: BaseException) -> str | None:
-    """Write the traceback into the run's log and nowhere else; return the log's path."""
+    """Write the traceback into the run's log and nowhere else; return the log's path, None if it is full."""
     record = logging.LogRecord("mtmed", logging.ERROR, __file__, 0, "Stopped", None, None)
     record.exc_info = (type(error), error, error.__traceback__)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
-            handler.handle(record)
+            try:
+                handler.handle(record)
+            except InputError:
+                return None
             return handler.baseFilename
     return None
+
+
+def _print_unless_full(arguments: threading.ExceptHookArgs) -> None:
+    """A thread that finds the disk full, as TensorBoard's, tells the one that gave it what to write."""
+    if not (isinstance(arguments.exc_value, OSError) and arguments.exc_value.errno in DISK_FULL):
+        threading.__excepthook__(arguments)
 
 
 class _NotTwice(logging.Filter):
     """Drops Ignite's report of an exception that ends as one line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return "terminating due to exception" not in record.getMessage() or mendable(sys.exc_info()[1]) is None
+        if "terminating due to exception" not in record.getMessage():
+            return True
+        error = sys.exc_info()[1]
+        return not isinstance(error, KeyboardInterrupt | SystemExit) and mendable(error) is None
+
+
+def is_monai_program() -> bool:
+    """Whether this process is ``python -m monai.bundle``, not a program of the user's own."""
+    specification = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return getattr(specification, "name", None) == "monai.bundle.__main__"
 
 
 def install() -> None:
     """In MONAI's program, let uncaught exceptions that are `mendable` end it with their line alone and exit status 1.
 
-    Elsewhere it does nothing: a program that imports mtmed keeps its own ways.
+    SIGTERM, SIGINT and SIGUSR1 also end it with a line, wherever it is (`mtmed.interruption`); while it trains,
+    `mtmed.handlers.Checkpoint` hears them. Elsewhere it does nothing: a program that imports mtmed keeps its own ways.
     """
-    specification = getattr(sys.modules.get("__main__"), "__spec__", None)
-    if getattr(specification, "name", None) != "monai.bundle.__main__":
+    if not is_monai_program():
         return
     sys.excepthook = _print_one_line
+    threading.excepthook = _print_unless_full
+    interruption = Interruption()
+    interruption.at_once = interruption.leave
+    interruption.listen()
     for handler in logging.getLogger().handlers:
         handler.addFilter(_NotTwice())

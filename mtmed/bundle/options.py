@@ -1,22 +1,20 @@
 """Options that nothing reads, or of the wrong kind, are refused; MONAI would take them silently."""
 
 import difflib
-import inspect
-import json
 import re
 from collections.abc import Iterator, Mapping
 from numbers import Real
-from pathlib import Path
-from pydoc import locate
 from typing import Any
 
 from monai.bundle import ConfigParser
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
 from mtmed.bundle.active import CommandLine, active_parser, command_line
+from mtmed.bundle.component import component_parameters
+from mtmed.duplicate_keys import duplicate_keys
 from mtmed.errors import InputError
 
-__all__ = ["check_options"]
+__all__ = ["check_options", "duplicate_problems", "option_problems"]
 
 _REFERENCE = re.compile(r"@([A-Za-z_]\w*(?:(?:::|#)\w+)*)")
 _OF_MONAI = frozenset({"imports", "initialize", "run", "finalize"})
@@ -38,16 +36,33 @@ def check_options() -> None:
     given = command_line()
     if given is None or not given.config_files:
         return
+    for problem in (*duplicate_problems(given), *option_problems(given, active_parser())):
+        raise problem
+
+
+def duplicate_problems(given: CommandLine) -> Iterator[InputError]:
+    """Keys that stand twice in the files of a command line."""
     for path in (*given.config_files, *filter(None, [given.args_file])):
-        _refuse_duplicate_keys(path)
-    _Options(given).check()
+        for doubled in duplicate_keys(path):
+            problem = f"the key stands twice, again in line {doubled.line}"
+            yield InputError(f"{path}: {doubled.key}", problem, "remove one of the two")
+
+
+def option_problems(given: CommandLine, parser: ConfigParser) -> Iterator[InputError]:
+    """Options that nothing reads and values that cannot be meant, one after another, see `check_options`.
+
+    Args:
+        given: the config files and overrides.
+        parser: of the merged config.
+    """
+    yield from _Options(given, parser).problems()
 
 
 class _Options:
     """The options that were given, beside what the configs know."""
 
-    def __init__(self, given: CommandLine) -> None:
-        self.parser = active_parser()
+    def __init__(self, given: CommandLine, parser: ConfigParser) -> None:
+        self.parser = parser
         self.merged: dict[str, Any] = self.parser.get()
         self.main_file = given.config_files[0]
         self.main: dict[str, Any] = ConfigParser.load_config_file(self.main_file)
@@ -60,21 +75,21 @@ class _Options:
         self.referred = set(_references(self.merged))
         self.known = set(_ids(self.main)) | self.referred | _OF_MONAI | _of_tracking(given.tracking)
 
-    def check(self) -> None:
+    def problems(self) -> Iterator[InputError]:
         for key, value, source in self.asked:
             identifier = _normal(key)
             if identifier.split("::")[0] == "_meta_":
                 continue
             for inner in (identifier, *self._inner(key, value)):
                 if inner not in self.known and not self._is_free(inner):
-                    raise InputError(inner, f"unknown option (from {source})", self._hint(inner))
+                    yield InputError(inner, f"unknown option (from {source})", self._hint(inner))
             default = _entry(self.main, identifier)
             kind = _expected(default, value)
             if kind is None and "::" not in identifier:
                 kind = _choices(default, value)
             if kind is not None:
                 remedy = "set its keys one by one" if isinstance(default, Mapping) else f"its default is {default!r}"
-                raise InputError(identifier, f"is {value!r}, not {kind} (from {source})", remedy)
+                yield InputError(identifier, f"is {value!r}, not {kind} (from {source})", remedy)
 
     def _inner(self, key: str, value: Any) -> Iterator[str]:
         """Ids of what is inside a value, at its place in the merged config."""
@@ -119,14 +134,8 @@ class _Options:
 
     def _arguments(self, component: Mapping[str, Any]) -> set[str] | None:
         """Names of the arguments that a component takes; None if any, or if that cannot be found out."""
-        target = str(component["_target_"])
-        module = self.parser.locator.get_component_module_name(target)
-        module = module[0] if isinstance(module, list) else module
-        try:
-            parameters = inspect.signature(locate(target if module is None else f"{module}.{target}")).parameters  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            return None
-        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        parameters = component_parameters(component, self.parser)
+        if parameters is None or any(item.kind is item.VAR_KEYWORD for item in parameters.values()):
             return None
         return set(parameters)
 
@@ -144,7 +153,7 @@ class _Options:
                 key = names[near[0]]
                 # an argument that only passes on a key on top: that key
                 value = _entry(self.main, key)
-                passed_on = isinstance(value, str) and value.startswith("@") and value[1:] in self.main
+                passed_on = "::" in key and isinstance(value, str) and value.startswith("@") and value[1:] in self.main
                 return f"did you mean {(value[1:] if passed_on else key)!r}?"
         return f"see the keys on top of {self.main_file}"
 
@@ -231,15 +240,3 @@ def _is_word(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _refuse_duplicate_keys(path: str) -> None:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        doubled = {key for key in keys if keys.count(key) > 1}
-        if doubled:
-            raise InputError(f"{path}: {sorted(doubled)[0]}", "the key stands twice", "remove one of the two")
-        return dict(pairs)
-
-    if path.endswith(".json"):
-        json.loads(Path(path).read_text(), object_pairs_hook=unique)

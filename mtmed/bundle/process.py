@@ -19,14 +19,14 @@ __all__ = ["end_with", "run_config"]
 
 # what torchrun gives each of its processes
 _OF_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "ROLE_WORLD_SIZE")
-_TO_END_BY_ITSELF = 3.0  # seconds
 _LOOK_EVERY = 0.2  # seconds
 
 
 def run_config(config: Mapping[str, Any], path: Path, *, what: str, bundle: Path | None = None) -> None:
     """Write a config and run it by ``python -m monai.bundle run``, as one process of its own.
 
-    Its lines appear among those of the caller. If the caller is interrupted or killed, the process ends too.
+    Its lines appear among those of the caller. If the caller is interrupted or killed, the process ends too; if it is
+    interrupted, after it has saved (`mtmed.interruption`).
 
     Args:
         config: the whole config, as plain values and expressions.
@@ -49,12 +49,9 @@ def run_config(config: Mapping[str, Any], path: Path, *, what: str, bundle: Path
     try:
         status = process.wait()
     except BaseException:
-        # a terminal interrupts both, and a second time would cut short how the process ends
-        try:
-            process.wait(_TO_END_BY_ITSELF)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
-            process.wait()
+        # it saves and ends; a terminal interrupts both, and what comes within a second counts once
+        process.send_signal(signal.SIGTERM)
+        process.wait()
         raise
     if status:
         log = path.with_name("log.txt")
@@ -74,7 +71,8 @@ def end_with(caller: int) -> None:
     def watch() -> None:
         while os.getppid() == caller:
             time.sleep(_LOOK_EVERY)
-        os.kill(os.getpid(), signal.SIGTERM)
+        # at once: what it would save now, the next attempt may write as well
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="end-with-caller", daemon=True).start()
 

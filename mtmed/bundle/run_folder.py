@@ -1,6 +1,5 @@
 """Each run has one folder, named after what the run is."""
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -12,10 +11,12 @@ from typing import Any
 import torch
 
 from mtmed.bundle.active import active_parser
+from mtmed.bundle.leaving import leave
+from mtmed.bundle.log_file import LogFile
 from mtmed.bundle.options import check_options
 from mtmed.distributed import rank
 from mtmed.errors import InputError
-from mtmed.files import atomic_file, require_writable_folder
+from mtmed.files import atomic_file, remove_fragments, require_writable_folder
 from mtmed.networks.weights import load_checkpoint
 
 __all__ = ["finish_run", "require_same_settings", "run_folder", "run_identity", "start_run"]
@@ -91,7 +92,7 @@ def start_run(output_dir: str, *, total_iterations: int | None = None, new: bool
         config = json.dumps(active_parser().get(), indent=4, default=str)
         with atomic_file(folder / "config.json") as file:
             file.write((config + "\n").encode())
-        handler = logging.FileHandler(folder / "log.txt")
+        handler = LogFile(folder / "log.txt")
     except OSError as error:
         problem = f"{folder} cannot be written ({error.strerror or error})"
         raise InputError("output_dir", problem, "name a folder that you may write to with --output_dir") from error
@@ -157,11 +158,15 @@ def _stop_if_finished(folder: Path, total_iterations: int | None, new: bool, nex
     if new or total_iterations is None or not path.is_file():
         return
     checkpoint = load_checkpoint(path)
+    if not isinstance(checkpoint.get("iteration"), int):
+        raise InputError(path, "is no checkpoint of a run", "move it away, or start over with --new true")
     stopped = checkpoint.get("stopped", False)
-    if checkpoint["iteration"] >= total_iterations or stopped:
+    ended = checkpoint["iteration"] >= total_iterations and checkpoint.get("epoch_ended", True)
+    if ended or stopped:
         if rank() == 0:
             remark = "it stopped early; another --patience is another run; " if stopped else ""
             logger.info("This run is finished: %s (%sstart over with --new true). %s", folder, remark, next_step)
+        leave()
         raise SystemExit(0)
 
 
@@ -175,6 +180,6 @@ def _set_aside(folder: Path) -> None:
 
 def _sweep(folder: Path) -> None:
     """Remove what a killed process left half-written."""
-    for fragment in folder.glob(".*.tmp"):
-        with contextlib.suppress(FileNotFoundError):
-            fragment.unlink()
+    # not every folder below: the output_dir of a prediction may hold other runs, which write now
+    for place in (folder, folder / "predictions", folder / "overlays"):
+        remove_fragments(place)

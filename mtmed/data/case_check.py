@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mtmed.data.case import Case
 from mtmed.data.contrast_order import contrast_warnings
 from mtmed.data.label_values import count_organs, count_values, label_problem
+from mtmed.data.pairing_hints import image_sample, label_brightness
 from mtmed.errors import InputError
 from mtmed.transforms.ras import axis_codes
 from mtmed.transforms.reading import (
@@ -49,6 +50,8 @@ class CaseCheck:
             orientation.
         voxels: number of voxels of each label value; of each organ, if masks may overlap.
         hashes: of the voxels of each image, by path.
+        extremes: lowest and highest voxel of each image.
+        brightness: of each label value in the image, see `mtmed.data.pairing_hints`.
     """
 
     def __init__(
@@ -71,6 +74,9 @@ class CaseCheck:
         self.axes: str | None = None
         self.voxels: dict[int, int] = {}
         self.hashes: dict[str, bytes] = {}
+        self.extremes: list[tuple[float, float]] = []
+        self.brightness: dict[int, float] = {}
+        self._sample: tuple[NDArray[Any], int] | None = None
 
     def run(self, modalities: Sequence[str], names: Mapping[int, str] | None, *, overlapping: bool = False) -> None:
         """Read and check all files of the case, each once.
@@ -110,6 +116,7 @@ class CaseCheck:
             if several and volume.path in self.hashes:
                 self.notices.extend(contrast_warnings({name.upper(): volume.data}, spacing=volume.spacing))
             if first is None:
+                self._sample = image_sample(volume.data)
                 first = _without_voxels(volume)
                 self.shape, self.spacing, self.affine = volume.data.shape[:3], volume.spacing[:3], volume.affine
                 self.axes = axis_codes(volume.affine) if volume.oriented else None
@@ -118,6 +125,14 @@ class CaseCheck:
             else:
                 self._check_grid(first, volume)
         return first
+
+    def note_window(self, window: Sequence[float] | None) -> None:
+        """Say so if an image has no voxel within the window that intensities are clipped to."""
+        if window is None:
+            return
+        low, high = window
+        if any(highest < low or lowest > high for lowest, highest in self.extremes):
+            self._note(f"has no intensity within the window from {low:g} to {high:g}; all of it would look alike")
 
     def note_small(self, patch_size: Sequence[int] | None, spacing: Sequence[float] | None) -> None:
         """Say so if the volume is smaller than the patch once its axes are R, A, S and it is resampled."""
@@ -161,7 +176,9 @@ class CaseCheck:
                 problem = f"{count} voxels are NaN or infinite, the first at {index}"
                 self._fail(path, problem, "export the image again, or leave the case out")
                 return
-        if data.min() == data.max():
+        lowest, highest = data.min(), data.max()
+        self.extremes.append((float(lowest), float(highest)))
+        if lowest == highest:
             if min(data.shape[:3]) == 1:
                 self._note(f"is one slice whose voxels are all {data.flat[0]:g}")
                 return
@@ -207,10 +224,15 @@ class CaseCheck:
         found = label_problem(voxels, names, overlapping=overlapping) if names is not None else None
         if rater == 0:
             self.voxels = count_organs(voxels) if overlapping and found is None else voxels
+            if self._sample is not None:
+                self.brightness = label_brightness(data, voxels, self._sample)
+        where = f" in the label map of rater {rater + 1}" if rater else ""
         if found is not None:
             self._fail(volume.path, *found)
         elif set(voxels) <= {0}:
-            self._note("has no foreground" + (f" in the label map of rater {rater + 1}" if rater else ""))
+            self._note(f"has no foreground{where}")
+        elif 0 not in voxels:
+            self._note(f"has no background{where}")
 
     def _whole_numbers(self, volume: NiftiVolume, name: str) -> NDArray[Any] | None:
         """Voxels of a label map or another integer map as integers; None if they are none."""

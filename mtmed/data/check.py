@@ -16,8 +16,10 @@ from tqdm import tqdm
 from mtmed.data.case import Case
 from mtmed.data.case_check import CaseCheck
 from mtmed.data.feature_check import missing_features
+from mtmed.data.leak_check import leaked_patients, patients_of_both
 from mtmed.data.manifest import Cohort, Manifest
 from mtmed.data.mask_table_check import check_mask_tables
+from mtmed.data.pairing_hints import pairing_hints
 from mtmed.errors import InputError
 from mtmed.transforms.reading import OtherGrids, check_other_grids
 
@@ -95,10 +97,12 @@ def check_cases(
     label_names: Mapping[str, Mapping[int, str]] | None = None,
     patch_size: Sequence[int] | None = None,
     spacing: Sequence[float] | None = None,
+    window: Sequence[float] | None = None,
     same_affine: bool = True,
     other_grids: OtherGrids = "refuse",
     require_orientation: bool = False,
     include_test: bool = False,
+    allow_duplicates: bool = False,
     features: Sequence[str] = (),
     workers: int | None = None,
 ) -> CheckReport:
@@ -108,22 +112,26 @@ def check_cases(
     infinite voxels; a constant image of several slices; channels, label or map on another grid than the first image;
     label or map values that are not whole numbers (within 1e-3), label values outside the manifest; a table of masks
     that does not fit its cases (`mtmed.data.mask_table_check`); labelled cases without a number that the network shall
-    be told; the same voxels in two images. Notices: modalities that a case lacks or whose contrast is another's
-    (`mtmed.data.contrast_order`), a constant single slice, labels without foreground, scans that only a table of masks
-    lists, volumes smaller than the patch (they are padded), sheared affines, affines against the manifest's
-    ``orientation``, and other oddities that are handled. Negative intensities are none: interpolation leaves them.
+    be told; the same voxels in two images; folds or parts that divide a patient. Notices: modalities that a case lacks
+    or whose contrast is another's (`mtmed.data.contrast_order`), a constant single slice, labels without foreground or
+    background, labels that may be another image's (`mtmed.data.pairing_hints`), images without an intensity within the
+    window, test cases of patients who have labelled ones too, scans that only a table of masks lists, volumes smaller
+    than the patch (they are padded), sheared affines, affines against the manifest's ``orientation``, and other
+    oddities that are handled. Negative intensities are none: interpolation leaves them.
 
     Args:
         cohort_or_cases: a cohort, whose manifests say what label values there are, or cases.
         label_names: names of the label values of each data set, if cases are given; without it any value passes.
         patch_size: voxels of a training patch along R, A, S.
         spacing: mm along R, A, S that the volumes will be resampled to before patches are cut; None: left as they are.
+        window: lowest and highest intensity that training tells apart.
         same_affine: whether a label whose affine differs from the image's is an error (else a notice).
         other_grids: ``"resample"`` if training resamples files on other grids than the first image's: then they are a
             notice, and an error only if the fields of view share nothing.
         require_orientation: whether a file that does not declare how its axes lie in the patient is an error (else a
             notice), for training that tells left from right.
         include_test: check the test cases of a cohort too.
+        allow_duplicates: whether the same voxels in two images are a notice, as they are where nothing is learnt.
         features: what the network is told of each slice beside the image, see `mtmed.data.feature_check`.
         workers: number of threads; default: one per core, at most 8, which bounds the memory.
 
@@ -162,6 +170,7 @@ def check_cases(
         packed = case.dataset in by_name and by_name[case.dataset].overlapping
         outcome.run(modalities.get(case.dataset, ("image",)), names.get(case.dataset), overlapping=packed)
         outcome.note_small(patch_size, spacing)
+        outcome.note_window(window)
         return outcome
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:
@@ -173,7 +182,17 @@ def check_cases(
     table_errors, table_notices = check_mask_tables(cases, listed, by_name)
     errors += table_errors
     errors += missing_features([case for case in cases if case.labels], features)
-    errors += _duplicates(outcomes)
+    errors += _listed_twice(outcomes)
+    for key, same in _same_voxels(outcomes):
+        if allow_duplicates:
+            notices[same.problem].append(key)
+        else:
+            errors.append(str(same))
+    for manifest in manifests:
+        errors += leaked_patients(manifest.cases)
+        if include_test:
+            for case in patients_of_both(manifest.cases, manifest.test_cases):
+                notices["is a test case of a patient who has labelled cases too"].append(case.key)
     for outcome in outcomes:
         for text in outcome.notices:
             notices[text].append(outcome.case.key)
@@ -197,6 +216,9 @@ def check_cases(
         for value, name in values.items():
             if labelled and not any(value in voxels for voxels in labelled):
                 notices[f"label {value} ({name}) is in no case"].append(dataset)
+        paired = [(item.case, item.brightness) for item in outcomes if item.case.dataset == dataset]
+        for key, hint in pairing_hints(paired, values):
+            notices[hint].append(key)
     facts = [
         CaseFacts(item.case.key, item.case.dataset, item.case.group, item.shape, item.spacing, item.voxels)
         for item in outcomes
@@ -204,18 +226,26 @@ def check_cases(
     return CheckReport(errors, [_collapse(text, keys) for text, keys in notices.items()], facts)
 
 
-def _duplicates(outcomes: Sequence[CaseCheck]) -> Iterator[str]:
-    """Errors for cases listed twice and images with the same voxels."""
+def _listed_twice(outcomes: Sequence[CaseCheck]) -> Iterator[str]:
+    keys: set[str] = set()
+    for outcome in outcomes:
+        if outcome.case.key in keys:
+            yield str(InputError(outcome.case.key, "is listed twice", "remove one of the two"))
+        keys.add(outcome.case.key)
+
+
+def _same_voxels(outcomes: Sequence[CaseCheck]) -> Iterator[tuple[str, InputError]]:
+    """Cases with an image that another case, or they themselves, have too."""
     keys: set[str] = set()
     seen: dict[bytes, str] = {}
     for outcome in outcomes:
         if outcome.case.key in keys:
-            yield str(InputError(outcome.case.key, "is listed twice", "remove one of the two"))
             continue
         keys.add(outcome.case.key)
         for path, digest in outcome.hashes.items():
             if digest in seen:
-                yield str(InputError(path, f"has the same voxels as {seen[digest]}", "remove one of the two"))
+                problem = f"has the same voxels as {seen[digest]}"
+                yield outcome.case.key, InputError(path, problem, "remove one of the two")
             seen.setdefault(digest, path)
 
 

@@ -159,7 +159,7 @@ def read_layout(name_or_path: str | os.PathLike[str]) -> Layout:
         raise InputError(name_or_path, "is neither a known layout nor a file", remedy)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(file, f"cannot be read as JSON ({error})", "correct the file") from None
     if not isinstance(content, dict):
         raise InputError(file, "is not an object", "see the keys in mtmed.data.layout_file")

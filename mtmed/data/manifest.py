@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mtmed.data.case import Case
+from mtmed.data.hidden_patients import refuse_hidden_patients
 from mtmed.data.json_object import read_json_object
 from mtmed.data.label_names import organ_names, parse_label_names, parse_overlapping
 from mtmed.data.orientation import parse_orientation
@@ -133,7 +134,8 @@ def load_manifest(path: str | os.PathLike[str]) -> Manifest:
 
     Raises:
         InputError: naming the file, and the row where it is one, if the file is missing, is not JSON, lacks a key, has
-            an unknown key or a value of the wrong type, or names a case or an image twice.
+            an unknown key or a value of the wrong type, or names a case or an image twice; or as
+            `mtmed.data.hidden_patients.refuse_hidden_patients`.
     """
     path = Path(path).expanduser()
     file = path / MANIFEST_NAME if path.is_dir() else path
@@ -170,6 +172,8 @@ def load_manifest(path: str | os.PathLike[str]) -> Manifest:
     if len(set(with_patient)) > 1:
         problem = "has no 'patient' though other rows have"
         raise InputError(f"{file} {part}[{with_patient.index(False)}]", problem, "give it to all rows")
+    if not any(with_patient):
+        refuse_hidden_patients(file, [case for case, _ in parsed["training"]])
     split = parse_recorded_split(content.get("split"), file)
     return Manifest(
         name=name,

@@ -2,13 +2,19 @@
 
 import json
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
-__all__ = ["ArrayPlace", "Record", "sampled_checksum"]
+_fast: ModuleType = zlib
+with suppress(ImportError):
+    from isal import isal_zlib as _fast
 
-_BLOCK, _BLOCKS = 16384, 16
+__all__ = ["ArrayPlace", "Record", "file_checksum"]
+
+_BLOCK = 2**20
 
 
 class ArrayPlace(NamedTuple):
@@ -34,7 +40,7 @@ class Record:
         remarks: what the transforms had to say of the case.
         facts: numbers that the transforms found of the case, for example the size of a pixel in its file.
         size: bytes of the data file.
-        checksum: CRC-32 of evenly spaced blocks of the data file, see `sampled_checksum`.
+        checksum: CRC-32 of the data file, see `file_checksum`.
     """
 
     arrays: dict[str, ArrayPlace]
@@ -74,11 +80,10 @@ class Record:
         return cls(**fields)
 
 
-def sampled_checksum(path: Path) -> int:
-    """CRC-32 of 16 evenly spaced blocks of 16 KiB, first and last included: finds cuts and holes, at once."""
-    size, crc = path.stat().st_size, 0
+def file_checksum(path: Path) -> int:
+    """CRC-32 of all bytes of a file; with ISA-L, where it is installed, at a fraction of what reading them costs."""
+    crc = 0
     with path.open("rb") as stream:
-        for index in range(_BLOCKS):
-            stream.seek(max(0, size - _BLOCK) * index // (_BLOCKS - 1))
-            crc = zlib.crc32(stream.read(_BLOCK), crc)
+        while block := stream.read(_BLOCK):
+            crc = _fast.crc32(block, crc)
     return crc

@@ -23,6 +23,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from mtmed.data.case import Case
 from mtmed.data.recorded_split import PARTS
@@ -33,6 +34,9 @@ __all__ = ["RESERVED_MAPS", "ROW_KEYS", "file_stem", "format_row", "parse_row", 
 ROW_KEYS = ("image", "label", "maps", "id", "patient", "visit", "slice", "fold", "part", "metadata")
 RESERVED_MAPS = ("image", "label", "patient", "case", "output_name", "volume", "distance", "foreground")
 """Names that a map cannot have, since the samples made of a case have entries of these names."""
+
+_NAME = "a name"
+_UNPRINTED = ("Cc", "Cs")  # Unicode's control characters and lone surrogates
 
 
 def parse_row(
@@ -66,6 +70,8 @@ def parse_row(
         found = row.get(key)
         if found is not None and (not isinstance(found, kind) or isinstance(found, bool) or found == ""):
             raise InputError(culprit, f"'{key}' is {found!r}", f"give {wanted}")
+        if wanted == _NAME and any(category(letter) in _UNPRINTED for letter in str(found or "")):
+            raise InputError(culprit, f"'{key}' is {found!r}", "give a name without control characters")
         return found
 
     def absolute(path: str) -> str:
@@ -90,8 +96,8 @@ def parse_row(
     reserved = sorted(set(maps) & set(RESERVED_MAPS))
     if reserved:
         raise InputError(culprit, f"'maps' has the name '{reserved[0]}', which is taken", "give the map another name")
-    patient = value("patient", (str, int), "a name")
-    visit = value("visit", (str, int), "a name")
+    patient = value("patient", (str, int), _NAME)
+    visit = value("visit", (str, int), _NAME)
     slice_number = value("slice", int, "a whole number")
     if patient is None and not (visit is None and slice_number is None):
         raise InputError(culprit, "has 'visit' or 'slice' but no 'patient'", "say whose it is, so that splits keep it")
@@ -102,7 +108,7 @@ def parse_row(
     if part is not None and (part not in PARTS or not labelled):
         remedy = f"use one of {', '.join(PARTS)}" if labelled else "give parts to rows of 'training' only"
         raise InputError(culprit, f"'part' is '{part}'", remedy)
-    case_id = str(value("id", (str, int), "a name") or file_stem(present[0]))
+    case_id = str(value("id", (str, int), _NAME) or file_stem(present[0]))
     case = Case(
         id=case_id,
         image=tuple(None if item is None else absolute(item) for item in images),

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
+from nibabel.filebasedimages import ImageFileError
 
 from mtmed.data.case import Case
 from mtmed.errors import InputError
 from mtmed.transforms.dicom import DICOM_SUFFIXES
+from mtmed.transforms.dicom_folder import dicom_files
+from mtmed.transforms.dicom_series import series_axes
 from mtmed.transforms.reading import read_volume
 from mtmed.transforms.slice_stack import slice_files
 
@@ -28,6 +31,9 @@ def slices_of_cases(cases: Sequence[Case]) -> int:
 
 
 def _slices(path: str) -> int:
+    if dicom_files(path):
+        shape, affine = series_axes(path)
+        return _along_superior(path, affine, shape)
     if Path(path).is_dir():
         return len(slice_files(Path(path)))
     if path.lower().endswith((".png", *DICOM_SUFFIXES)):
@@ -40,7 +46,7 @@ def _slices(path: str) -> int:
         return _along_superior(path, image.affine, image.shape)
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, nib.filebasedimages.ImageFileError) as error:
+    except (OSError, ValueError, EOFError, ImageFileError) as error:
         raise InputError(path, f"cannot be read ({error})", "copy or download the file again") from error
 
 

@@ -8,9 +8,9 @@ a temporary folder that is renamed when whole.
 import copy
 import hashlib
 import json
+import logging
 import os
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -21,28 +21,22 @@ import torch
 from filelock import FileLock, Timeout
 from monai.transforms import MapTransform
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from mtmed.data.case import Case
 from mtmed.data.distance import DISTANCE_UNITS, DistanceUnit
 from mtmed.data.file_state import file_state
 from mtmed.data.fingerprint import fingerprint
+from mtmed.data.store_entries import whole_entries, whole_record, with_bar
 from mtmed.data.volume_writing import write_volume
-from mtmed.data.volumes import (
-    DATA_NAME,
-    RECORD_NAME,
-    Record,
-    Volume,
-    Volumes,
-    open_arrays,
-    sampled_checksum,
-)
+from mtmed.data.volumes import Record, Volume, Volumes, open_arrays
 from mtmed.data.voxel_check import finite_extremes, whole_labels
 from mtmed.errors import DISK_FULL, InputError
 
 __all__ = ["Volume", "VolumeStore", "Volumes"]
 
-_FORMAT = 4
+logger = logging.getLogger(__name__)
+
+_FORMAT = 5
 _TEMPORARY = "building-"
 
 
@@ -108,6 +102,9 @@ class VolumeStore:
     def build(self, cases: Sequence[Case], *, workers: int | None = None) -> Volumes:
         """Prepare the cases that are not in the store yet and open all.
 
+        Each entry is read and compared with its checksum first, once per call: one flipped bit and it is prepared
+        anew, with a notice.
+
         Args:
             cases: the cohort; unlabelled cases pass the transforms without the key ``label``.
             workers: threads; by default one per available core.
@@ -120,35 +117,27 @@ class VolumeStore:
         except OSError as error:
             raise InputError(self.folder, f"cannot be created ({error.strerror})", "choose another folder") from error
         self._sweep()
-        found: dict[int, tuple[Path, Record]] = {}
-        missing: dict[int, Path] = {}
+        entries: dict[int, Path] = {}
         errors: list[InputError] = []
         for index, case in enumerate(cases):
             try:
-                entry = self.folder / self.key(case)
+                entries[index] = self.folder / self.key(case)
             except InputError as error:
                 errors.append(error)
-                continue
-            record = _valid_record(entry)
-            if record:
-                found[index] = entry, record
-            else:
-                missing[index] = entry
-        threads = max(1, min(workers or len(os.sched_getaffinity(0)), len(missing)))
+        workers = workers or len(os.sched_getaffinity(0))
+        found = whole_entries(entries, workers=workers)
+        missing = {index: entry for index, entry in entries.items() if index not in found}
+        for index, entry in missing.items():
+            if entry.exists():
+                logger.warning("%s: its volume in the store is damaged (%s) and is made anew", cases[index].key, entry)
+        threads = max(1, min(workers, len(missing)))
         torch_threads = torch.get_num_threads()
         if missing:
             torch.set_num_threads(max(1, torch_threads // threads))
         executor = ThreadPoolExecutor(threads)
         try:
             jobs = {executor.submit(self._prepare, cases[i], entry): i for i, entry in missing.items()}
-            bar = tqdm(
-                as_completed(jobs),
-                "Preparing volumes",
-                len(jobs),
-                disable=not (jobs and sys.stderr.isatty()),
-                leave=False,
-            )
-            for job in bar:
+            for job in with_bar(as_completed(jobs), "Preparing volumes", len(jobs)):
                 try:
                     found[jobs[job]] = missing[jobs[job]], job.result()
                 except InputError as error:
@@ -179,7 +168,7 @@ class VolumeStore:
         temporary = self.folder / f"{_TEMPORARY}{entry.name}"
         try:
             with FileLock(self.folder / "locks" / entry.name):
-                record = _valid_record(entry)
+                record = whole_record(entry)
                 if record:
                     return record
                 prepared = self._transform(case)
@@ -246,16 +235,6 @@ class VolumeStore:
 
 def _channel_names(case: Case) -> list[str]:
     return [path or f"a missing modality of {case.key}" for path in case.image]
-
-
-def _valid_record(entry: Path) -> Record | None:
-    try:
-        record = Record.parse((entry / RECORD_NAME).read_text())
-        data = entry / DATA_NAME
-        whole = data.stat().st_size == record.size and sampled_checksum(data) == record.checksum
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return record if whole else None
 
 
 def _input_error(error: BaseException | None) -> InputError | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mtmed.data.distance import DistanceUnit, boundary_distance, voxel_size
-from mtmed.data.record import ArrayPlace, Record, sampled_checksum
+from mtmed.data.record import ArrayPlace, Record, file_checksum
 from mtmed.data.volumes import DATA_NAME, RECORD_NAME
 from mtmed.data.voxel_check import finite_extremes
 
@@ -91,7 +91,7 @@ def write_volume(
         remarks=tuple(remarks),
         facts={name: float(value) for name, value in facts.items()},
         size=data.stat().st_size,
-        checksum=sampled_checksum(data),
+        checksum=file_checksum(data),
     )
     (folder / RECORD_NAME).write_text(record.text())
     return record

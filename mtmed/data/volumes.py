@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtmed.data.case import Case
-from mtmed.data.record import ArrayPlace, Record, sampled_checksum
+from mtmed.data.record import ArrayPlace, Record
 
-__all__ = ["DATA_NAME", "RECORD_NAME", "ArrayPlace", "Record", "Volume", "Volumes", "open_arrays", "sampled_checksum"]
+__all__ = ["DATA_NAME", "RECORD_NAME", "ArrayPlace", "Record", "Volume", "Volumes", "open_arrays"]
 
 DATA_NAME, RECORD_NAME = "arrays.bin", "record.json"
 # Each map keeps one file descriptor, and a process may usually have 1024: half is left for all else. A forked worker

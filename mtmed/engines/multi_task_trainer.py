@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mtmed.distributed import all_reduce_sum, rank, world_size
+from mtmed.engines.batch_cases import case_names
 from mtmed.engines.precision import Precision, choose_precision, keep_thin_maps_in_float32
 from mtmed.errors import InputError
 from mtmed.losses.weighting import Weighting
@@ -23,6 +24,7 @@ from mtmed.transforms.views import ViewMaker
 __all__ = ["MultiTaskTrainer", "batch_roles"]
 
 _PRIMARY_ROLE = "patch"
+_LOWEST_SCALE = 2.0**-16  # of the loss in float16: torch begins at 2**16 and halves it at each overflow
 
 
 def batch_roles(batch: Mapping[str, Any], device: torch.device) -> dict[str, dict[str, Tensor]]:
@@ -60,6 +62,12 @@ class MultiTaskTrainer(Trainer):
 
     Every random choice is a function of the seed, the step and the position in the global batch, so a resumed run
     repeats an uninterrupted one.
+
+    The first loss or gradient that is not finite ends the run with an `InputError` that names the iteration and its
+    cases, in all processes. A loss is seen before the optimiser steps. A gradient is looked at with the next loss, or
+    at the end of the epoch, so that the device need not wait: then the weights in memory are spoiled, but have not been
+    written. With float16 gradients may overflow, which the scaler answers by leaving out the step; the run ends when
+    its scale has become so small that no step succeeds.
 
     Args:
         device: where to train.
@@ -118,7 +126,14 @@ class MultiTaskTrainer(Trainer):
         # Ignite's lines on epochs and resuming repeat those of mtmed's handlers
         self.logger.setLevel(logging.WARNING)
         self.scaler = torch.amp.GradScaler("cuda") if self.dtype == torch.float16 else None
+        self._unseen_gradient: tuple[Tensor, int, list[str]] | None = None
+        self.add_event_handler(Events.STARTED, self._forget_gradient)
         self.add_event_handler(Events.EPOCH_STARTED, self._start_loader_at_step)
+
+    def run(self) -> None:
+        """Train; a run that was loaded from a checkpoint goes on."""
+        # MONAI's `Trainer.run` would put its own scaler, or none, in the place of this one
+        super(Trainer, self).run()
 
     @property
     def multi_task_model(self) -> MultiTaskModel:
@@ -131,6 +146,9 @@ class MultiTaskTrainer(Trainer):
     def network(self) -> nn.Module:
         """The network that is trained."""
         return self.multi_task_model.network
+
+    def _forget_gradient(self) -> None:
+        self._unseen_gradient = None
 
     def _start_loader_at_step(self) -> None:
         sampler = getattr(self.data_loader, "batch_sampler", None)
@@ -161,11 +179,19 @@ class MultiTaskTrainer(Trainer):
             losses, outputs = self.model(views, context)
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         weighted = self.weighting(losses, step)
-        total, *values = _over_processes([weighted.total, *losses.values()])
+        before = self._unseen_gradient
+        norms = [] if before is None else [before[0]]
+        total, *values = _over_processes([weighted.total, *losses.values(), *norms])
+        if before is not None:
+            self._require_finite_gradient(values.pop())
         if not math.isfinite(total):
             raise self._not_finite(losses, batchdata)
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
-        self._optimise(weighted.total)
+        norm = self._optimise(weighted.total)
+        if norm is not None:
+            self._unseen_gradient = norm, self.state.iteration, case_names(self.data_loader, batchdata)
+        if self.state.iteration % self.state.epoch_length == 0:
+            self._end_of_epoch_checks()
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         self.multi_task_model.after_step(step)
         return {
@@ -184,24 +210,46 @@ class MultiTaskTrainer(Trainer):
             text += " here, in another process not"
         return InputError(
             f"iteration {self.state.iteration}",
-            f"the loss is not finite ({text}) for {', '.join(_case_names(self.data_loader, batchdata))}",
+            f"the loss is not finite ({text}) for {', '.join(case_names(self.data_loader, batchdata))}",
             "check these cases, lower the learning rate or train in float32",
         )
 
-    def _optimise(self, total: Tensor) -> None:
+    def _require_finite_gradient(self, norm: float) -> None:
+        assert self._unseen_gradient is not None
+        _, iteration, cases = self._unseen_gradient
+        self._unseen_gradient = None
+        if not math.isfinite(norm):
+            raise InputError(
+                f"iteration {iteration}",
+                f"the gradient is not finite (norm {norm:g}) for {', '.join(cases)}",
+                "check these cases, lower the learning rate or train in float32",
+            )
+
+    def _end_of_epoch_checks(self) -> None:
+        if self._unseen_gradient is not None:
+            self._require_finite_gradient(_over_processes([self._unseen_gradient[0]])[0])
+        if self.scaler is not None and self.scaler.get_scale() < _LOWEST_SCALE:
+            problem = f"the loss scale of float16 fell to {self.scaler.get_scale():g}: no gradient is finite"
+            raise InputError(f"iteration {self.state.iteration}", problem, "train with --precision float32")
+
+    def _optimise(self, total: Tensor) -> Tensor | None:
+        """Step, and give the norm of the gradient if it has to be finite."""
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         if self.scaler is None:
             total.backward()  # type: ignore[no-untyped-call]
             if self.max_gradient_norm is not None:
-                nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
+                norm = nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
+            else:
+                norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
             self.optimizer.step()
-            return
+            return norm
         self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         if self.max_gradient_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        return None
 
 
 def _seed_global_generator(seed: int, device: torch.device) -> None:
@@ -217,13 +265,3 @@ def _over_processes(losses: Sequence[Tensor]) -> list[float]:
     stacked = torch.stack([loss.detach().float() for loss in losses])
     values: list[float] = (all_reduce_sum(stacked) / world_size()).tolist()
     return values
-
-
-def _case_names(loader: Any, batchdata: Mapping[str, Any]) -> list[str]:
-    """Key of each case of a batch, or its number where the loader does not know the cases."""
-    parts = [batchdata, *(part for part in batchdata.values() if isinstance(part, Mapping))]
-    numbers = dict.fromkeys(number for part in parts if "volume" in part for number in part["volume"].tolist())
-    while hasattr(loader, "dataset"):
-        loader = loader.dataset
-    volumes = getattr(loader, "volumes", None)
-    return [f"case {number}" if volumes is None else volumes[number].case.key for number in numbers]

@@ -12,6 +12,7 @@ from torch import nn
 import mtmed
 from mtmed.distributed import rank, world_size
 from mtmed.errors import InputError
+from mtmed.handlers.stop_on_signal import StopOnSignal
 from mtmed.networks.weights import atomic_save, load_checkpoint
 
 __all__ = ["Checkpoint"]
@@ -25,6 +26,12 @@ class Checkpoint:
     Saved are model, optimiser, scheduler, scaler, weighting, step and best metric, after every other handler of the
     epoch has run, by one process, to a temporary name that is flushed and renamed: a run killed at any moment leaves
     the last whole checkpoint. Random states need no saving, because every random choice is a function of seed and step.
+
+    On SIGTERM, SIGINT (Ctrl-C) or SIGUSR1 the run finishes its iteration, saves and ends with status 75 (130 after
+    Ctrl-C), within 30 seconds; a second signal ends it at once. The same command goes on in the middle of the epoch, or
+    with the epoch's end, and finishes as an uninterrupted run would. Such a checkpoint also keeps what Ignite calls the
+    engine's ``state_dict_user_keys``: a handler that sums up an epoch registers its sums there, or writes what it has
+    on ``Events.INTERRUPT``. See `mtmed.handlers.stop_on_signal`.
 
     Args:
         path: file of the checkpoint.
@@ -53,6 +60,8 @@ class Checkpoint:
         self.lr_scheduler = lr_scheduler
         self.evaluator = evaluator
         self.epoch_interval = epoch_interval
+        self._stop = StopOnSignal(save=self._write, position=self._position, evaluator=evaluator)
+        self._owes_epoch_end = False
 
     def attach(self, engine: Engine) -> None:
         """Load when the engine starts; save after all other handlers of each epoch."""
@@ -63,6 +72,18 @@ class Checkpoint:
             self._load(engine)
         if not engine.has_event_handler(self._save):
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+            # a handler that is added while the event is handled comes last
+            engine.add_event_handler(Events.STARTED, self._after_start)
+
+    def _after_start(self, engine: Any) -> None:
+        """Listen, and do what was left of an epoch whose iterations are done."""
+        self._stop.start(engine)
+        if self._owes_epoch_end:
+            self._owes_epoch_end = False
+            engine.fire_event(Events.EPOCH_COMPLETED)
+
+    def _position(self) -> int:
+        return self.lr_scheduler.last_epoch if self.lr_scheduler is not None else 0
 
     def _parts(self, engine: Any) -> dict[str, Any]:
         parts = {
@@ -93,13 +114,23 @@ class Checkpoint:
         state = engine.state
         stopped = bool(getattr(state, "stopped_early", False))
         due = state.epoch % self.epoch_interval == 0 or state.epoch == state.max_epochs or stopped
-        if not due or rank() != 0:
+        if due:
+            self._write(engine, True)
+
+    def _write(self, engine: Any, epoch_ended: bool) -> None:
+        if rank() != 0:
             return
+        state = engine.state
+        _require_finite(self.model)
         content = {name: part.state_dict() for name, part in self._parts(engine).items()}
         content["iteration"] = state.iteration
         content["epoch"] = state.epoch
-        content["stopped"] = stopped
+        content["stopped"] = bool(getattr(state, "stopped_early", False))
         content["circumstances"] = _circumstances()
+        if not epoch_ended:
+            content["epoch_ended"] = False
+            content["epoch_length"] = state.epoch_length
+            content["epoch_state"] = {name: getattr(state, name) for name in engine.state_dict_user_keys}
         if self.evaluator is not None:
             best = self.evaluator.state
             content["best_metric"] = float(best.best_metric)
@@ -120,24 +151,41 @@ class Checkpoint:
             raise InputError(
                 self.path, "belongs to another network or optimiser", "use another output_dir or --new true"
             ) from error
-        if content["iteration"] % engine.state.epoch_length:
+        epoch_length, iteration = engine.state.epoch_length, content["iteration"]
+        in_epoch = not content.get("epoch_ended", True)
+        fits = content["epoch_length"] == epoch_length if in_epoch else iteration % epoch_length == 0
+        if not fits:
             raise InputError(
                 "epoch_length",
-                f"is {engine.state.epoch_length}, but the run stopped at iteration {content['iteration']}",
+                f"is {epoch_length}, but the run stopped at iteration {iteration}",
                 "keep the old value or start over with --new true",
             )
-        engine.state.iteration = content["iteration"]
-        engine.state.epoch = content["iteration"] // engine.state.epoch_length
+        engine.state.iteration = iteration
+        engine.state.epoch = iteration // epoch_length
+        for name, value in content.get("epoch_state", {}).items():
+            setattr(engine.state, name, value)
+        self._owes_epoch_end = in_epoch and iteration % epoch_length == 0
         if self.evaluator is not None and "best_metric" in content:
             self.evaluator.state.best_metric = content["best_metric"]
             self.evaluator.state.best_metric_epoch = content["best_metric_epoch"]
         if schedule != _schedule(self.lr_scheduler):
             self._follow(schedule)
-        logger.info("Continuing at epoch %d from %s", engine.state.epoch + 1, self.path)
+        if in_epoch:
+            logger.info("Continuing after iteration %d from %s", iteration, self.path)
+        else:
+            logger.info("Continuing at epoch %d from %s", engine.state.epoch + 1, self.path)
         now, then = _circumstances(), content["circumstances"]
         changed = [f"{key} {then.get(key)} -> {now[key]}" for key in now if now[key] != then.get(key)]
         if changed:
             logger.info("Not bit-identical to an uninterrupted run, because these changed: %s", ", ".join(changed))
+
+
+def _require_finite(model: nn.Module) -> None:
+    """Keep the last good checkpoint rather than write one that no run can go on from."""
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            problem = "weight is not finite and is not saved; the last checkpoint stays"
+            raise InputError(name, problem, "start over with --new true and a lower learning_rate")
 
 
 def _schedule(lr_scheduler: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from mtmed.distributed import rank
-from mtmed.files import atomic_file
+from mtmed.files import atomic_file, write_error
 
 __all__ = ["LossHistory"]
 
@@ -17,7 +17,8 @@ __all__ = ["LossHistory"]
 class LossHistory:
     """Writes ``iteration, loss, <each loss by name>, learning_rate`` to a CSV file.
 
-    Numbers are written so that reading them gives the same bits. A resumed run cuts the file back to its checkpoint.
+    Rows are written at the end of each epoch, and when the run is interrupted (`mtmed.handlers.Checkpoint`). Numbers
+    are written so that reading them gives the same bits. A resumed run cuts the file back to its checkpoint.
 
     Args:
         path: the CSV file.
@@ -32,7 +33,7 @@ class LossHistory:
         if rank() == 0:
             engine.add_event_handler(Events.STARTED, self._cut_back)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
-            engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+            engine.add_event_handler(Events.EPOCH_COMPLETED | Events.INTERRUPT, self._write)
 
     def _cut_back(self, engine: Any) -> None:
         self._rows = []
@@ -61,13 +62,19 @@ class LossHistory:
         )
 
     def _write(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = not self.path.is_file() or self.path.stat().st_size == 0
-        with open(self.path, "a", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(self._rows[0]))
-            if fresh:
-                writer.writeheader()
-            writer.writerows(self._rows)
+        if not self._rows:
+            # an epoch of which only the end was left had its rows written when it was interrupted
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = not self.path.is_file() or self.path.stat().st_size == 0
+            with open(self.path, "a", newline="") as file:
+                writer = csv.DictWriter(file, fieldnames=list(self._rows[0]))
+                if fresh:
+                    writer.writeheader()
+                writer.writerows(self._rows)
+        except OSError as error:
+            raise write_error(self.path, error) from error
         self._rows = []
 
 

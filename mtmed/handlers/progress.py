@@ -25,7 +25,6 @@ class Progress:
 
     def __init__(self, *, evaluator: Engine | None = None) -> None:
         self.evaluator = evaluator
-        self._sums: dict[str, float] = {}
         self._validated = False
 
     def attach(self, engine: Engine) -> None:
@@ -39,12 +38,15 @@ class Progress:
         if sys.stderr.isatty():
             bar = ProgressBar(persist=True, desc="epoch")
             bar.attach(engine, output_transform=lambda output: {"loss": output["loss"]})
+        # sums over the epoch, which a checkpoint in its middle keeps
+        state: Any = engine.state
+        state.epoch_losses = {}
+        engine.state_dict_user_keys.append("epoch_losses")
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
 
     def _start(self, engine: Any) -> None:
-        self._started, self._first_epoch = time.monotonic(), engine.state.epoch
-        self._sums = {}
+        self._started, self._first_iteration = time.monotonic(), engine.state.iteration
         # attached only now, so that the line comes after the epoch's validation
         if not engine.has_event_handler(self._report):
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
@@ -53,20 +55,21 @@ class Progress:
         self._validated = True
 
     def _add(self, engine: Any) -> None:
-        output = engine.state.output
+        output, sums = engine.state.output, engine.state.epoch_losses
         for name, value in {"loss": output["loss"], **output["losses"]}.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
+            sums[name] = sums.get(name, 0.0) + value
 
     def _report(self, engine: Any) -> None:
         state = engine.state
-        losses = {name: value / state.epoch_length for name, value in self._sums.items()}
-        self._sums = {}
-        done, left = state.epoch - self._first_epoch, state.max_epochs - state.epoch
-        seconds_left = (time.monotonic() - self._started) / done * left
+        losses = {name: value / state.epoch_length for name, value in state.epoch_losses.items()}
+        state.epoch_losses = {}
+        done, left = state.iteration - self._first_iteration, state.max_epochs * state.epoch_length - state.iteration
         text = " ".join(f"{name} {value:.4g}" for name, value in losses.items())
         if self.evaluator is not None and self._validated:
             key = self.evaluator.state.key_metric_name
             text += f" | {key} {self.evaluator.state.metrics[key]:.4g}"
         self._validated = False
-        remaining = str(timedelta(seconds=round(seconds_left)))
-        logger.info("epoch %d/%d  %s  (%s left)", state.epoch, state.max_epochs, text, remaining)
+        if done:  # else only the end of an interrupted epoch was left to do
+            seconds_left = (time.monotonic() - self._started) / done * left
+            text += f"  ({timedelta(seconds=round(seconds_left))} left)"
+        logger.info("epoch %d/%d  %s", state.epoch, state.max_epochs, text)

@@ -1,6 +1,6 @@
 """Scalars and pictures for TensorBoard."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from mtmed.distributed import rank
 from mtmed.errors import InputError
+from mtmed.files import write_error
 from mtmed.handlers.slice_pictures import middle_slice, most_labelled, organ_slice
 from mtmed.metrics.overlay import overlay_figure
 from mtmed.organ_masks import pack_masks, packed_names
@@ -77,14 +78,25 @@ class TensorBoardLog:
         """Attach to the trainer, after the checkpoint handler."""
         if rank() != 0:
             return
-        engine.add_event_handler(Events.STARTED, self._open)
-        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.iteration_interval), self._scalars)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._pictures)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: self._writer.flush())
-        engine.add_event_handler(Events.COMPLETED, lambda: self._writer.close())
+        engine.add_event_handler(Events.STARTED, self._named(self._open))
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.iteration_interval), self._named(self._scalars))
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._named(self._pictures))
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._named(lambda _: self._writer.flush()))
+        engine.add_event_handler(Events.COMPLETED | Events.INTERRUPT, self._named(lambda _: self._writer.close()))
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._keep_first_case)
-            self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._validation, engine)
+            self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._named(self._validation), engine)
+
+    def _named(self, write: Callable[..., None]) -> Callable[..., None]:
+        """Name the folder in an error of the writer, which does not."""
+
+        def handler(*engines: Any) -> None:
+            try:
+                write(*engines)
+            except OSError as error:
+                raise write_error(self.log_dir, error) from error
+
+        return handler
 
     def _open(self, engine: Any) -> None:
         self._writer = SummaryWriter(str(self.log_dir), purge_step=engine.state.iteration + 1)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,7 +15,9 @@ from mtmed.data.manifest import MANIFEST_NAME, load_cohort
 from mtmed.data.modalities import select_modalities
 from mtmed.data.rows import parse_row
 from mtmed.errors import InputError
+from mtmed.output_name import output_name
 from mtmed.transforms.dicom import DICOM_SUFFIXES
+from mtmed.transforms.dicom_folder import has_dicom_name, is_dicom_series
 from mtmed.transforms.slice_stack import is_slice_stack, parse_slice_name, scan_name
 from mtmed.transforms.writing import label_map_stem
 
@@ -53,9 +56,9 @@ def inference_cases(
             * a folder with a ``dataset.json``, or whose sub-folders have one, or such a file: the test cases of all of
               them, or their labelled cases if there are no test cases. Modalities are chosen by name; a network of one
               modality also takes a data set of one modality that has another name;
-            * for networks of one modality, an image, a folder of PNG slices (one scan), a folder of images (all images
-              and scans below it, but no PNG beside images of other formats unless it is a slice of a scan; X-rays in
-              DICOM are one case each), or a list of these.
+            * for networks of one modality, an image, a folder of slices (one scan: PNG, or a DICOM series), a folder of
+              images (all images and scans below it, but no PNG beside images of other formats unless it is a slice of a
+              scan; X-rays in DICOM are one case each), or a list of these.
         modalities: names of the image channels of the network, in order.
         allow_missing: take cases that lack some of the modalities, with None in their place.
 
@@ -99,7 +102,7 @@ def _one_case(source: Mapping[str, Any], modalities: Sequence[str], allow_missin
     row = {"image": [images.get(name) for name in modalities], "maps": source.get("maps")}
     case, _ = parse_row(row, "input", Path.cwd(), "input", len(modalities), labelled=False)
     for path in case.files:
-        if not Path(path).is_file() and not is_slice_stack(path):
+        if not Path(path).is_file() and not is_slice_stack(path) and not is_dicom_series(path):
             raise InputError(path, "no such file", "correct the path in --input")
     return {"image": list(case.image), **case.maps, **_numbers_by_name(case.images[0])}
 
@@ -133,17 +136,20 @@ def _cases(
 def _images_below(folder: Path) -> list[Path]:
     """Images in a folder and below it, sorted; the slices of a scan are one, their folder.
 
-    Beside images of other formats a PNG is a preview and no image; beside X-rays in DICOM only one of the same name.
+    Beside images of other formats and DICOM series a PNG is a preview and no image; beside X-rays in DICOM only one of
+    the same name.
     """
+    found = [file for file in folder.rglob("*") if not file.name.startswith(".") and file.is_file()]
+    series = set(filter(is_dicom_series, {file.parent for file in found if has_dicom_name(file)}))
     files = [
         file
-        for file in folder.rglob("*")
-        if file.name.lower().endswith(_SUFFIXES) and not file.name.startswith(".") and file.is_file()
+        for file in found
+        if file.name.lower().endswith(_SUFFIXES) and not (file.parent in series and has_dicom_name(file))
     ]
-    scans = {file.parent for file in files if parse_slice_name(file.name)}
+    scans = series | {file.parent for file in files if parse_slice_name(file.name)}
     single = [file for file in files if not parse_slice_name(file.name)]
     others = [file for file in single if file.suffix.lower() != ".png"]
-    if all(file.suffix.lower() in DICOM_SUFFIXES for file in others):
+    if not series and all(file.suffix.lower() in DICOM_SUFFIXES for file in others):
         x_rays = {file.with_suffix("") for file in others}
         others += [file for file in single if file.suffix.lower() == ".png" and file.with_suffix("") not in x_rays]
     return sorted({*scans, *others})
@@ -172,10 +178,11 @@ def _unique_names(paths: Sequence[str]) -> list[str]:
     parts = [_name_parts(path) for path in paths]
     depths = [1] * len(paths)
     while True:
-        names = ["_".join(reversed(own[:depth])) for own, depth in zip(parts, depths, strict=True)]
+        names = [output_name("_".join(reversed(own[:depth]))) for own, depth in zip(parts, depths, strict=True)]
         # compared without case: some file systems do not know it
         keys = [name.casefold() for name in names]
-        doubled = [index for index, key in enumerate(keys) if keys.count(key) > 1]
+        counts = Counter(keys)
+        doubled = [index for index, key in enumerate(keys) if counts[key] > 1]
         if not doubled:
             return names
         if all(depths[index] >= len(parts[index]) for index in doubled):
@@ -189,7 +196,7 @@ def _unique_names(paths: Sequence[str]) -> list[str]:
 def _name_parts(path: str) -> list[str]:
     """Name of an image without its format, then the folders it lies in, the nearest first."""
     place = Path(os.path.abspath(path))
-    if not is_slice_stack(place):
+    if not place.is_dir():
         return [label_map_stem(path), *reversed(place.parts[1:-1])]
     own = place.parent if place.name == "scans" else place
     return [scan_name(place), *reversed(own.parts[1:-1])]

@@ -15,6 +15,7 @@ from mtmed.metrics.case_report import CaseReport, prediction_on_grid, read_refer
 from mtmed.metrics.names import ORGAN_METRICS, ORGAN_TABLE
 from mtmed.metrics.report import summary_table, write_report
 from mtmed.metrics.scores import EmptyPolicy, OrganScore, score_case
+from mtmed.output_name import output_name
 
 __all__ = ["EvaluationReport", "evaluation_cases"]
 
@@ -30,20 +31,32 @@ def evaluation_cases(cases: Sequence[Case]) -> list[dict[str, Any]]:
         cases: labelled cases, for example ``split.validation``.
 
     Raises:
-        InputError: if there is none, or one has no label.
+        InputError: if there is none, one has no label, or two would give files of one name.
     """
     if not cases:
         raise InputError("fold", "has no case to evaluate", "choose another fold or fewer folds")
     for case in cases:
         if case.label is None:
             raise InputError(case.key, "has no label", "evaluate labelled cases, or predict it with inference.json")
-    return [_row(case) for case in cases]
+    rows = [_row(case) for case in cases]
+    _refuse_one_name_for_two(rows)
+    return rows
 
 
 def _row(case: Case) -> dict[str, Any]:
     numbers = metadata_numbers(case)
-    row = {"image": list(case.image), "case": case.key, "output_name": case.key.replace("/", "_")}
+    row = {"image": list(case.image), "case": case.key, "output_name": output_name(case.key)}
     return {**case.maps, **row, **({"metadata": numbers} if numbers else {})}
+
+
+def _refuse_one_name_for_two(rows: Sequence[Mapping[str, Any]]) -> None:
+    taken: dict[str, str] = {}
+    for row in rows:
+        # compared without case: some file systems do not know it
+        other = taken.setdefault(row["output_name"].casefold(), row["case"])
+        if other != row["case"]:
+            problem = f"would give the same output name as {other}"
+            raise InputError(row["case"], problem, "give one of them another 'id' in its dataset.json")
 
 
 class EvaluationReport(CaseReport):

@@ -20,6 +20,7 @@ from mtmed.metrics.report import SURFACES
 from mtmed.metrics.scores import has_value
 from mtmed.metrics.tables import (
     INTERVAL,
+    NOTHING_MISSING,
     aligned_table,
     finite_or_none,
     mean_of_defined,
@@ -35,6 +36,11 @@ logger = logging.getLogger(__name__)
 
 _METRICS = tuple(field.name for field in fields(LesionScore))
 _RATERS = "each case against each rater; a case has the mean over the raters for whom the score is defined"
+_COUNTS = {
+    "n_empty": "cases without a lesion in the reference",
+    "n_both_empty": "of these without a predicted one",
+    "n_missed": "cases with lesions and no predicted one",
+}
 _OF_COHORT = {"volume_correlation": "volume correlation", "isbi_score": "ISBI 2015 score"}
 
 
@@ -210,14 +216,14 @@ def summarise_lesions(
                 **metric_means([one.row for one in against], _METRICS, seed=seed),
                 "volume_correlation": finite_or_none(cohort_volume_correlation([one.score for one in against])),
                 "isbi_score": finite_or_none(cohort_isbi_score([one.score for one in against])),
-                "n": len(against),
+                **_counts([one.row for one in against]),
             }
         averaged = _averaged_over_raters(own)
         means: dict[str, Any] = metric_means(averaged, _METRICS, seed=seed)
         for name in _OF_COHORT:
             of_raters = [one[name] for one in raters.values() if one[name] is not None]
             means[name] = finite_or_none(mean_of_defined(of_raters))
-        organs[organ] = {**means, "n": len(averaged), "raters": raters}
+        organs[organ] = {**means, **_counts(averaged), "raters": raters}
     return {
         "organs": organs,
         "cases": len({(one.dataset, one.case) for one in scores}),
@@ -228,6 +234,7 @@ def summarise_lesions(
             "raters": _RATERS,
             "isbi_score": ISBI_SCORE,
             "undefined": LESION_RULES,
+            "missing": NOTHING_MISSING,
             **(protocol or {}),
         },
     }
@@ -249,6 +256,8 @@ def lesion_table(summary: Mapping[str, Any]) -> str:
             lines.append([name, mean, f"{means[metric]['n_undefined']} of {means['n']}", *of_raters])
         for metric, name in _OF_COHORT.items():
             lines.append([name, _number(means[metric]), "", *(_number(own[metric]) for own in raters.values())])
+        for count, name in _COUNTS.items():
+            lines.append([name, f"{means[count]} of {means['n']}", "", *(str(own[count]) for own in raters.values())])
         tables.append(aligned_table(lines))
     return "\n\n".join(tables)
 
@@ -266,6 +275,17 @@ def _averaged_over_raters(scores: Sequence[RaterScore]) -> list[dict[str, Any]]:
             row[metric] = mean_of_defined(getattr(one.score, metric) for one in own)
         rows.append({**row, "raters": len(own)})
     return rows
+
+
+def _counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many rows there are, and how many of them have no lesion in the reference, in neither, in the prediction."""
+    lesions = [(row["reference_lesions"] > 0, row["predicted_lesions"] > 0) for row in rows]
+    return {
+        "n": len(rows),
+        "n_empty": sum(not there for there, _ in lesions),
+        "n_both_empty": lesions.count((False, False)),
+        "n_missed": lesions.count((True, False)),
+    }
 
 
 def _number(value: float | None, digits: int = 3) -> str:

@@ -3,6 +3,7 @@
 __all__ = [
     "LESION_METRICS",
     "LOWER_IS_BETTER",
+    "METRIC_BOUNDS",
     "METRIC_NAMES",
     "NEITHER_IS_BETTER",
     "ORGAN_METRICS",
@@ -57,6 +58,27 @@ SLICE_METRICS: dict[str, str] = {
 
 METRIC_NAMES: dict[str, str] = ORGAN_METRICS | LESION_METRICS | PAIR_METRICS | SLICE_METRICS
 """All of them."""
+
+_FROM_0_TO_1 = (
+    "dice",
+    "surface_dice",
+    "lesion_wise_f1",
+    "lesion_wise_true_positive_rate",
+    "lesion_wise_false_positive_rate",
+    "voxel_true_positive_rate",
+    "positive_predictive_value",
+    *PAIR_METRICS,
+    "slice_dice",
+    "positive_slice_dice",
+    "slice_dice_empty_one",
+    "hausdorff",
+    "competition_dice",
+    "competition_score",
+    "false_positive_share",
+)
+
+METRIC_BOUNDS: dict[str, tuple[float, float]] = dict.fromkeys(_FROM_0_TO_1, (0.0, 1.0))
+"""Range of the metrics that have one, for `mtmed.metrics.mean_interval`; distances, volumes and ratios have none."""
 
 LOWER_IS_BETTER = frozenset(
     {

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from ignite.engine import Engine
 from ignite.metrics import Metric
-from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
+from ignite.metrics.metric import reinit__is_reduced
 
+from mtmed.distributed import total
 from mtmed.metrics.scores import EmptyPolicy
 
 __all__ = ["OrganMeans"]
@@ -50,9 +51,9 @@ class OrganMeans(Metric):
 
     def per_organ(self) -> dict[str, float]:
         """Mean of each organ that has a value."""
-        _, sums, counts = self._reduced()
+        sums, counts = self._reduced()
         return {
-            name: float(total / count) for name, total, count in zip(self.names, sums, counts, strict=True) if count > 0
+            name: float(added / count) for name, added, count in zip(self.names, sums, counts, strict=True) if count > 0
         }
 
     def compute(self) -> float:
@@ -60,9 +61,9 @@ class OrganMeans(Metric):
         values = list(self.per_organ().values())
         return sum(values) / len(values) if values else float("nan")
 
-    @sync_all_reduce("_sums", "_counts")  # type: ignore[untyped-decorator]
-    def _reduced(self) -> tuple[None, torch.Tensor, torch.Tensor]:
-        return None, self._sums, self._counts
+    def _reduced(self) -> tuple[torch.Tensor, torch.Tensor]:
+        # Ignite's own reduction makes a new group each time, for which it waits even if the other process is gone
+        return total(self._sums), total(self._counts)
 
     def completed(self, engine: Engine, name: str) -> None:
         """Put the mean and the values per organ into the engine's metrics."""

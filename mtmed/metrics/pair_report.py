@@ -58,8 +58,8 @@ def summarise_pairs(scores: PairScores, *, seed: int = 0) -> dict[str, Any]:
         seed: seed of the bootstrap.
     """
     return {
-        "pair_accuracy": _shown(scores.interval(*PAIR_KINDS, seed=seed)),
-        **{f"{kind}_accuracy": _shown(scores.interval(kind, seed=seed)) for kind in PAIR_KINDS},
+        "pair_accuracy": _shown(scores.interval(*PAIR_KINDS, seed=seed), scores),
+        **{f"{kind}_accuracy": _shown(scores.interval(kind, seed=seed), scores) for kind in PAIR_KINDS},
         "auc": finite_or_none(scores.auc),
         "kidneys": dict(zip(SIDES.values(), scores.kidneys.sum(0).tolist(), strict=True)),
         "pairs": dict(zip(PAIR_KINDS, scores.n_pairs.tolist(), strict=True)),
@@ -74,9 +74,10 @@ def summarise_pairs(scores: PairScores, *, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def _shown(interval: Interval) -> dict[str, float | int | None]:
+def _shown(interval: Interval, scores: PairScores) -> dict[str, float | int | None]:
     ends = {name: finite_or_none(getattr(interval, name)) for name in ("mean", "low", "high")}
-    return {**ends, "n_patients": interval.groups}
+    counts = {"n": interval.n, "n_patients": interval.groups, "n_undefined": len(scores.patients) - interval.n}
+    return {**ends, **counts}
 
 
 def _rows(scores: PairScores) -> list[dict[str, Any]]:

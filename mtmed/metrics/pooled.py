@@ -44,6 +44,17 @@ class PatientSums:
         nothing = np.full(len(drawn), math.nan)
         return np.asarray(np.divide(totals, counts, out=nothing, where=counts > 0))
 
+    def with_ends(self, lowest: float, highest: float) -> "PatientSums":
+        """The same with two patients more, who have the average count, one at each end of the range, P + 2.
+
+        Args:
+            lowest: ratio of the one.
+            highest: ratio of the other.
+        """
+        count = self.counts.mean()
+        totals = np.append(self.totals, [lowest * count, highest * count])
+        return PatientSums(totals, np.append(self.counts, [count, count]))
+
 
 def patient_numbers(rows: Sequence[Scored]) -> dict[str, int]:
     """Number of each patient, from 0, in the order of the rows."""
@@ -67,33 +78,43 @@ def patient_sums(rows: Sequence[Scored], values: Sequence[float], patients: Mapp
 
 
 def pooled_value(
-    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]], sums: Sequence[PatientSums], *, seed: int = 0
+    statistic: Callable[..., NDArray[np.float64]],
+    sums: Sequence[PatientSums],
+    *,
+    bounds: Sequence[tuple[float, float]] | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """A statistic of sums of patients with its 95 % interval.
+    """A statistic of ratios of sums over patients with its 95 % interval, see `mtmed.metrics.resampled_interval`.
 
     Args:
-        statistic: takes how often each patient is drawn, resamples x patients, and gives a value for each resample.
+        statistic: takes the ratio of each of `sums` as an argument, one value per resample, and gives one per resample.
         sums: what it is made of; patients without a share in any are not drawn.
+        bounds: of each ratio, its value where the statistic is as low as possible, and where it is as high; None if the
+            ratios have no range.
         seed: seed of the bootstrap.
 
     Returns:
         ``{"mean", "low", "high", "n_patients"}``; None where there is no value.
     """
-    parts = np.sum([one.totals + one.counts for one in sums], axis=0)
-    taking_part = np.flatnonzero(parts > 0)
-
-    def of_those(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-        everyone = np.zeros((len(drawn), len(parts)))
-        everyone[:, taking_part] = drawn
-        return statistic(everyone)
-
-    mean = float(of_those(np.ones((1, len(taking_part))))[0])
+    taking_part = np.flatnonzero(np.sum([one.totals + one.counts for one in sums], axis=0) > 0)
+    patients = len(taking_part)
+    known = [PatientSums(one.totals[taking_part], one.counts[taking_part]) for one in sums]
+    mean = float(statistic(*(one.ratio(np.ones((1, patients))) for one in known))[0])
     low = high = math.nan
-    if math.isfinite(mean) and len(taking_part) > 1:
-        low, high = resampled_interval(of_those, len(taking_part), seed=seed)
+    if math.isfinite(mean) and patients > 1:
+        if bounds is not None:
+            known = [one.with_ends(*ends) for one, ends in zip(known, bounds, strict=True)]
+        low, high = resampled_interval(
+            lambda drawn: statistic(*(one.ratio(drawn) for one in known)),
+            patients,
+            seed=seed,
+            with_ends=bounds is not None,
+        )
+        if bounds is not None:
+            low, high = min(low, mean), max(high, mean)
     return {
         "mean": finite_or_none(mean),
         "low": finite_or_none(low),
         "high": finite_or_none(high),
-        "n_patients": len(taking_part),
+        "n_patients": patients,
     }

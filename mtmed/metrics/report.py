@@ -9,18 +9,29 @@ from mtmed.errors import InputError
 from mtmed.files import require_writable_folder
 from mtmed.metrics.names import ORGAN_METRICS, ORGAN_TABLE
 from mtmed.metrics.scores import EMPTY_RULES, OrganScore
-from mtmed.metrics.tables import INTERVAL, aligned_table, metric_means, shown_mean, write_json, write_rows
+from mtmed.metrics.tables import (
+    INTERVAL,
+    NOTHING_MISSING,
+    aligned_table,
+    metric_means,
+    shown_mean,
+    write_json,
+    write_rows,
+)
 
 __all__ = ["SURFACES", "summarise", "summary_table", "write_report"]
 
 SURFACES = "voxels with a face neighbour outside the mask, distances between voxel centres, mm"
 """What surface distances are measured between, for the protocol of a report."""
 
+_COUNTS = {"cases": "n", "empty": "n_empty", "both empty": "n_both_empty", "missed": "n_missed"}
+
 
 def _means(scores: Sequence[OrganScore], metrics: Sequence[str], seed: int) -> dict[str, Any]:
     found = metric_means([asdict(one) for one in scores], metrics, seed=seed)
     found["n"] = len(scores)
     found["n_empty"] = sum(one.empty for one in scores)
+    found["n_both_empty"] = sum(one.empty and one.prediction_ml == 0 for one in scores)
     found["n_missed"] = sum(one.missed for one in scores)
     found["n_false_positive"] = sum(one.empty and one.prediction_ml > 0 for one in scores)
     found["false_positive_ml"] = sum(one.prediction_ml for one in scores if one.empty)
@@ -51,7 +62,13 @@ def summarise(
         "overall": _means(scores, metrics, seed),
         "cases": len({(one.dataset, one.case) for one in scores}),
         "patients": len({(one.dataset, one.group) for one in scores}),
-        "protocol": {"interval": INTERVAL, "surfaces": SURFACES, "empty_masks": EMPTY_RULES, **(protocol or {})},
+        "protocol": {
+            "interval": INTERVAL,
+            "surfaces": SURFACES,
+            "empty_masks": EMPTY_RULES,
+            "missing": NOTHING_MISSING,
+            **(protocol or {}),
+        },
     }
 
 
@@ -88,13 +105,17 @@ def write_report(
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:
-    """The summary as a table in plain text: mean (95 % interval) per organ, and how many cases stand behind it."""
+    """The summary as a table in plain text: mean (95 % interval) per organ, and how many cases stand behind it.
+
+    ``empty`` counts the cases whose reference lacks the organ, ``both empty`` those of them in which it is not
+    predicted either, ``missed`` those in which it is there and not predicted.
+    """
     metrics = [metric for metric in summary["overall"] if metric in ORGAN_METRICS]
-    lines = [["organ", *(ORGAN_METRICS[metric] for metric in metrics), "cases", "empty", "missed"]]
+    lines = [["organ", *(ORGAN_METRICS[metric] for metric in metrics), *_COUNTS]]
     rows = [*summary["organs"].items()]
     if len(rows) > 1:
         rows.append(("all", summary["overall"]))
     for organ, means in rows:
         cells = [shown_mean(means[metric], digits=1 if metric == "hd95" else 3) for metric in metrics]
-        lines.append([organ, *cells, *(str(means[key]) for key in ("n", "n_empty", "n_missed"))])
+        lines.append([organ, *cells, *(str(means[key]) for key in _COUNTS.values())])
     return aligned_table(lines)

@@ -13,7 +13,7 @@ from mtmed.metrics.pooled import PatientSums, patient_numbers, patient_sums, poo
 from mtmed.metrics.scores import EmptyPolicy
 from mtmed.metrics.slice_dice import dice_of_slices
 from mtmed.metrics.slice_scores import SLICE_RULES, OrganSlice, SliceScore
-from mtmed.metrics.tables import INTERVAL, aligned_table, finite_or_none, metric_means, shown_mean
+from mtmed.metrics.tables import INTERVAL, NOTHING_MISSING, aligned_table, finite_or_none, metric_means, shown_mean
 from mtmed.metrics.uw_madison import competition_score
 
 __all__ = ["POOLED", "slice_table", "summarise_slices"]
@@ -26,7 +26,8 @@ POOLED: dict[str, str] = {
     "false_positive_to_false_negative": "sum of the voxels of all scans, divided by that sum",
     "image_auc": "area under the ROC curve of the highest probability, over the slices of all scans together; a slice"
     " with the organ in its reference is positive; ties count one half; null where all slices or none are positive",
-    "interval": "patients are drawn as a whole, with all of their scans",
+    "interval": "as of means over scans, with the sums of whole patients; a patient at 0 or 1 has the average number of"
+    " slices; image_auc and false_positive_to_false_negative: expanded percentile bootstrap",
 }
 """How the pooled values are made; 'organs' and 'overall' of the summary are means over scans."""
 
@@ -69,7 +70,13 @@ def summarise_slices(
         "cases": len({(one.dataset, one.case) for one in scores}),
         "patients": len({(one.dataset, one.group) for one in scores}),
         "slices": len({(one.dataset, one.case, one.slice) for one in slices}),
-        "protocol": {"interval": INTERVAL, "scores": SLICE_RULES, "pooled": POOLED, **(protocol or {})},
+        "protocol": {
+            "interval": INTERVAL,
+            "scores": SLICE_RULES,
+            "pooled": POOLED,
+            "missing": NOTHING_MISSING,
+            **(protocol or {}),
+        },
     }
 
 
@@ -78,7 +85,7 @@ def slice_table(summary: Mapping[str, Any]) -> str:
     pooled = (*_SLICE_DICE, "competition_score", "false_positive_to_false_negative")
     over_scans = ("dice", "hausdorff")
     names = [SLICE_METRICS[metric] for metric in (*pooled, *over_scans)]
-    lines = [["organ", *names, "image AUC", "slices", "scans", "empty"]]
+    lines = [["organ", *names, "image AUC", "slices", "scans", "empty", "both empty", "missed"]]
     rows = [(organ, means, summary["pooled"]["organs"][organ]) for organ, means in summary["organs"].items()]
     if len(rows) > 1:
         rows.append(("all", summary["overall"], summary["pooled"]["overall"]))
@@ -86,7 +93,8 @@ def slice_table(summary: Mapping[str, Any]) -> str:
         cells = [shown_mean(together[metric]) for metric in pooled] + [shown_mean(means[one]) for one in over_scans]
         area = summary["image_auc"].get(organ, {"value": None})
         cells.append(shown_mean({**area, "mean": area["value"]}))
-        lines.append([organ, *cells, str(together["slice_dice"]["n"]), str(means["n"]), str(means["n_empty"])])
+        counts = (together["slice_dice"]["n"], *(means[key] for key in ("n", "n_empty", "n_both_empty", "n_missed")))
+        lines.append([organ, *cells, *map(str, counts)])
     return aligned_table(lines)
 
 
@@ -94,6 +102,8 @@ def _over_scans(scores: Sequence[SliceScore], seed: int) -> dict[str, Any]:
     found = metric_means([asdict(one) for one in scores], SLICE_METRICS, seed=seed)
     found["n"] = len(scores)
     found["n_empty"] = sum(one.empty for one in scores)
+    found["n_both_empty"] = sum(one.empty and not one.false_positive_voxels for one in scores)
+    found["n_missed"] = sum(not one.empty and one.dice == 0 and not one.false_positive_voxels for one in scores)
     for name in ("slices", "empty_slices", "false_positive_slices", "missed_slices"):
         found[name] = sum(getattr(one, name) for one in scores)
     return found
@@ -113,16 +123,19 @@ def _pooled(scores: Sequence[SliceScore], slices: Sequence[OrganSlice], seed: in
     false_negatives = patient_sums(scores, [one.false_negative_voxels for one in scores], patients).totals
     wrong = PatientSums(false_positives, false_negatives)
 
-    def score(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-        return competition_score(ranked.ratio(drawn), apart.ratio(drawn))
-
     return {
         "slice_dice": pooled_dice(lambda own: [one.dice for one in own]),
         "positive_slice_dice": pooled_dice(lambda own: _dice(own, "nan")),
         "slice_dice_empty_one": pooled_dice(lambda own: _dice(own, "one")),
-        "competition_dice": {**pooled_value(ranked.ratio, [ranked], seed=seed), "n": int(ranked.counts.sum())},
-        "competition_score": pooled_value(score, [ranked, apart], seed=seed),
-        "false_positive_to_false_negative": pooled_value(wrong.ratio, [wrong], seed=seed),
+        "competition_dice": {
+            **pooled_value(np.asarray, [ranked], bounds=[(0, 1)], seed=seed),
+            "n": int(ranked.counts.sum()),
+        },
+        "competition_score": {
+            **pooled_value(competition_score, [ranked, apart], bounds=[(0, 1), (1, 0)], seed=seed),
+            "n": int(apart.counts.sum()),
+        },
+        "false_positive_to_false_negative": {**pooled_value(np.asarray, [wrong], seed=seed), "n": len(scores)},
         "false_positive_voxels": int(false_positives.sum()),
         "false_negative_voxels": int(false_negatives.sum()),
     }
@@ -144,10 +157,13 @@ def _mean_of_organs(sums: Sequence[PatientSums], seed: int) -> dict[str, Any]:
     if not known:
         return {"mean": None, "low": None, "high": None, "n_patients": 0, "n": 0}
 
-    def mean(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(np.mean([one.ratio(drawn) for one in known], axis=0))
+    def mean(*of_organs: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.mean(of_organs, axis=0))
 
-    return {**pooled_value(mean, known, seed=seed), "n": int(sum(one.counts.sum() for one in known))}
+    return {
+        **pooled_value(mean, known, bounds=[(0, 1)] * len(known), seed=seed),
+        "n": int(sum(one.counts.sum() for one in known)),
+    }
 
 
 def _image_auc(slices: Sequence[OrganSlice], seed: int) -> dict[str, Any]:

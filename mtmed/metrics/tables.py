@@ -10,9 +10,11 @@ from typing import Any
 
 from mtmed.files import atomic_file
 from mtmed.metrics.interval import mean_interval
+from mtmed.metrics.names import METRIC_BOUNDS
 
 __all__ = [
     "INTERVAL",
+    "NOTHING_MISSING",
     "aligned_table",
     "finite_or_none",
     "mean_of_defined",
@@ -22,8 +24,14 @@ __all__ = [
     "write_rows",
 ]
 
-INTERVAL = "95 % expanded percentile bootstrap over patients, 9999 resamples"
+INTERVAL = (
+    "95 %, patients are drawn as a whole, 9999 resamples; scores from 0 to 1: Bayesian bootstrap with half a patient "
+    "at 0 and half a patient at 1; all others: expanded percentile bootstrap"
+)
 """How the intervals of `metric_means` are made, for the protocol of a report."""
+
+NOTHING_MISSING = "none: there is no report unless every case of the part has been predicted and scored"
+"""What a report says of cases without a prediction."""
 
 
 def finite_or_none(value: float) -> float | None:
@@ -51,7 +59,7 @@ def metric_means(rows: Sequence[Mapping[str, Any]], metrics: Iterable[str], *, s
     patients = [f"{row['dataset']}/{row['group']}" for row in rows]
     means = {}
     for metric in metrics:
-        interval = mean_interval([row[metric] for row in rows], patients, seed=seed)
+        interval = mean_interval([row[metric] for row in rows], patients, bounds=METRIC_BOUNDS.get(metric), seed=seed)
         means[metric] = {
             "mean": finite_or_none(interval.mean),
             "low": finite_or_none(interval.low),
@@ -100,12 +108,16 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def shown_mean(mean: Mapping[str, Any], *, digits: int = 3) -> str:
-    """A mean of `metric_means` as text, for example ``0.533 (0.412 to 0.640)``; ``-`` if there is none."""
+    """A mean of `metric_means` as text, for example ``0.533 (0.412 to 0.640)``; ``-`` if there is none.
+
+    Where some values are undefined, it says of how many it is the mean: ``0.533 (0.412 to 0.640), n 17``.
+    """
     if mean["mean"] is None:
         return "-"
+    number = f", n {mean['n']}" if mean.get("n_undefined") else ""
     if mean["low"] is None:
-        return f"{mean['mean']:.{digits}f} (no interval)"
-    return f"{mean['mean']:.{digits}f} ({mean['low']:.{digits}f} to {mean['high']:.{digits}f})"
+        return f"{mean['mean']:.{digits}f} (no interval){number}"
+    return f"{mean['mean']:.{digits}f} ({mean['low']:.{digits}f} to {mean['high']:.{digits}f}){number}"
 
 
 def aligned_table(lines: Sequence[Sequence[str]]) -> str:

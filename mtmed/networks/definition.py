@@ -4,6 +4,7 @@ The definition travels in every checkpoint, so that fine-tuning, inference and e
 was trained. It is data, not a program: only network classes may be named in it, and only plain values may be arguments.
 """
 
+import inspect
 from collections.abc import Mapping
 from pydoc import locate
 from typing import Any
@@ -12,17 +13,31 @@ from torch import nn
 
 from mtmed.errors import InputError
 
-__all__ = ["build_network", "network_definition"]
+__all__ = ["build_network", "is_plain", "network_definition"]
 
 _ALLOWED_PACKAGES = ("mtmed.networks.", "monai.networks.nets.")
+_FETCHING = ("pretrained", "pretrained_url", "weights", "path_or_repo_id")
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    """Whether a value is made of numbers, text, None, lists, and dictionaries with text as keys: what JSON can hold."""
     if isinstance(value, list | tuple):
-        return all(_is_plain(item) for item in value)
+        return all(is_plain(item) for item in value)
     if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+        return all(isinstance(key, str) and is_plain(item) for key, item in value.items())
     return value is None or isinstance(value, bool | int | float | str)
+
+
+def _own(network_class: type) -> bool:
+    """Whether a class is defined in an allowed package: modules there have the names of others, such as ``nn``."""
+    return f"{network_class.__module__}.".startswith(_ALLOWED_PACKAGES)
+
+
+def _fetches(network_class: type, arguments: Mapping[str, Any]) -> list[str]:
+    """Arguments by which a class of MONAI downloads weights, as given or by default."""
+    parameters = inspect.signature(network_class).parameters
+    asked = {name: arguments.get(name, parameter.default) for name, parameter in parameters.items()} | dict(arguments)
+    return [name for name in _FETCHING if asked.get(name)]
 
 
 def _plain_copy(value: Any) -> Any:
@@ -42,8 +57,8 @@ def build_network(definition: Mapping[str, Any], *, source: str = "network_def",
     Args:
         definition: ``{"_target_": "mtmed.networks.UNETR", argument: plain value, ...}``.
         source: file or key the definition comes from, for messages.
-        from_file: the definition is that of a weights file, which may come from anybody: ``start_arguments``, which
-            read files or download, are refused.
+        from_file: the definition is that of a weights file, which may come from anybody: ``start_arguments`` and those
+            of MONAI's classes that read files or download are refused.
 
     Raises:
         InputError: if the class is not a network of mtmed or MONAI, an argument is not a plain value, or the class does
@@ -52,14 +67,14 @@ def build_network(definition: Mapping[str, Any], *, source: str = "network_def",
     arguments = {key: value for key, value in definition.items() if not (key.startswith("_") and key.endswith("_"))}
     target = definition.get("_target_", "")
     network_class = locate(target) if isinstance(target, str) and target.startswith(_ALLOWED_PACKAGES) else None
-    if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
+    if not (isinstance(network_class, type) and issubclass(network_class, nn.Module) and _own(network_class)):
         allowed = " or ".join(f"{package}*" for package in _ALLOWED_PACKAGES)
         raise InputError(source, f"_target_ is {target!r}, which is not a network ({allowed})", "name a network class")
     for key, value in arguments.items():
-        if not _is_plain(value):
+        if not is_plain(value):
             raise InputError(source, f"{key} is {value!r}", "give plain numbers, strings, lists or null")
     start = getattr(network_class, "start_arguments", ())
-    if from_file and (named := sorted(arguments.keys() & set(start))):
+    if from_file and (named := sorted({*arguments.keys() & set(start), *_fetches(network_class, arguments)})):
         problem = f"its network_def names {named[0]}, where a network to be trained starts from"
         raise InputError(source, problem, "use a file that mtmed wrote")
     try:

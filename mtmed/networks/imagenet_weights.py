@@ -1,13 +1,16 @@
 """ImageNet weights from a local file, in torchvision's names."""
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mtmed.errors import InputError
+from mtmed.networks.archive import verify_archive
 
 __all__ = ["load_imagenet_weights"]
 
@@ -20,13 +23,13 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise InputError(path, "no such file", _REMEDY)
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             content = load_file(path)
         else:
+            if zipfile.is_zipfile(path):  # older files of torchvision are plain pickles
+                verify_archive(path, remedy=f"copy it again or {_REMEDY}")
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except ImportError as error:
-        raise InputError(path, "needs the package safetensors", 'python -m pip install "mtmed[zoo]"') from error
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         raise InputError(path, "holds more than tensors and plain values", _REMEDY) from error
     except Exception as error:  # safetensors has errors of its own

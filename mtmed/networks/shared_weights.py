@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from mtmed.errors import InputError
-from mtmed.networks.weights import TransferReport, load_weights, save_tensors
+from mtmed.networks.transfer import TransferReport
+from mtmed.networks.weights import load_weights, save_tensors
 
 __all__ = ["SHARED", "save_shared", "transfer_shared"]
 

@@ -6,11 +6,12 @@ values, so that it loads with ``weights_only=True``.
 """
 
 import errno
+import functools
 import hashlib
+import logging
 import pickle
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from torch import nn
 
 from mtmed.errors import InputError
 from mtmed.files import atomic_file, write_error
+from mtmed.networks.archive import verify_archive
 from mtmed.networks.definition import build_network, network_definition
+from mtmed.networks.plain_tensor import is_plain_tensor
+from mtmed.networks.released_weights import RELEASED, read_released
 
 __all__ = [
-    "TransferReport",
     "atomic_save",
     "carried",
     "load_checkpoint",
@@ -32,8 +35,12 @@ __all__ = [
     "save_network",
     "save_tensors",
     "sha256_of",
-    "transfer_encoder",
 ]
+
+logger = logging.getLogger(__name__)
+
+_WRAPPED = "module."
+"""What the wrappers for several processes put before every name."""
 
 
 def atomic_save(content: Any, path: str | Path) -> None:
@@ -54,14 +61,17 @@ def atomic_save(content: Any, path: str | Path) -> None:
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a file of tensors and plain values, nothing else.
+    """Read a file of tensors and plain values, nothing else, with the checksums of all that it holds.
 
     Raises:
-        InputError: if the file is missing, damaged, or would run code.
+        InputError: if the file is missing, empty, damaged in a single bit, or would run code.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(path, "no such file", "pass the path of a weights file (model.pt or encoder.pt of a run)")
+    if path.stat().st_size == 0:
+        raise InputError(path, "is empty", "copy it again or train again")
+    verify_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -73,20 +83,36 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def load_weights(path: str | Path) -> dict[str, Any]:
-    """Read a weights file: ``{"model", "network_def", "settings"}``.
+    """Read a weights file, of a run or released as safetensors: ``{"model", "network_def", "settings"}``.
+
+    The prefix ``module.``, which wrappers of several processes put before every name, is taken off.
 
     Raises:
         InputError: if the file is missing, damaged, of another kind, or holds non-finite weights.
     """
     path = Path(path)
-    content = load_checkpoint(path)
+    content = read_released(path) if path.suffix == RELEASED else load_checkpoint(path)
     missing = [key for key in ("model", "network_def", "settings") if key not in content]
     if missing:
         raise InputError(path, f"has no {', '.join(missing)}", "pass model.pt or encoder.pt of a run")
+    for key in ("model", "network_def", "settings"):
+        if not isinstance(content[key], dict):
+            raise InputError(path, f"its {key} is no dictionary", "use a file that mtmed wrote")
     for name, value in content["model"].items():
+        if not (isinstance(name, str) and is_plain_tensor(value)):
+            raise InputError(path, f"weight {name} is no dense tensor of numbers", "use a file that mtmed wrote")
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise InputError(path, f"weight {name} is not finite", "use an earlier checkpoint")
+    if any(name.startswith(_WRAPPED) for name in content["model"]):
+        _notice_prefix(path)
+        content["model"] = {name.removeprefix(_WRAPPED): value for name, value in content["model"].items()}
     return content
+
+
+@functools.cache
+def _notice_prefix(path: Path) -> None:
+    """Once a file, since several settings of a run may be read from it."""
+    logger.info("Notice: the names of the weights in %s begin with %s, which is taken off", path, _WRAPPED)
 
 
 def load_network(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -108,6 +134,12 @@ def load_network(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
             f"holds {len(state) - len(absent)} of the network's {len(state)} tensors ({absent[0]} is missing)",
             "pass model.pt of a fine-tuning run, not an encoder",
         )
+    unfit = [name for name in state if content["model"][name].shape != state[name].shape]
+    if unfit:
+        found, wanted = (list(one[unfit[0]].shape) for one in (content["model"], state))
+        problem = f"only {len(state) - len(unfit)} of the {len(state)} tensors of its network_def fit"
+        problem += f" ({unfit[0]}: {found} in the file, {wanted} in the network)"
+        raise InputError(path, problem, "use a file that mtmed wrote")
     try:
         network.load_state_dict(content["model"])
     except RuntimeError as error:
@@ -153,69 +185,6 @@ def save_tensors(
             raise InputError(name, "weight is not finite and is not saved", "lower the learning rate")
     content = {"model": state, "network_def": network_definition(network), "settings": dict(settings)}
     atomic_save(content if kind is None else {**content, "kind": kind}, path)
-
-
-@dataclass(frozen=True)
-class TransferReport:
-    """What arrived in a network from a weights file.
-
-    Attributes:
-        transferred: names of the tensors that were copied.
-        expected: number of tensors of the network's encoder.
-        left_in_file: tensors of the file that the encoder has no place for.
-        fresh: tensors of the network that keep their initial values.
-        decoder: how many of the transferred ones are not of the encoder.
-    """
-
-    transferred: tuple[str, ...]
-    expected: int
-    left_in_file: tuple[str, ...]
-    fresh: tuple[str, ...]
-    decoder: int = 0
-
-    def __str__(self) -> str:
-        text = f"encoder: {len(self.transferred) - self.decoder} of {self.expected} tensors transferred"
-        if self.decoder:
-            text += f", and {self.decoder} of the decoder"
-        text += f"; {len(self.fresh)} of the network start fresh"
-        if self.left_in_file:
-            text += f"; left in the file: {len(self.left_in_file)} ({self.left_in_file[0]}, ...)"
-        return text
-
-
-def transfer_encoder(network: nn.Module, path: str | Path) -> TransferReport:
-    """Copy a pre-trained encoder into a network; all of it must arrive.
-
-    Args:
-        network: a network with ``encoder_prefixes``.
-        path: weights file of a pre-training run.
-
-    Raises:
-        InputError: if a tensor of the encoder is missing in the file or has another shape: a network that silently
-            starts from scratch is the classic fault of pre-training.
-    """
-    state = load_weights(path)["model"]
-    state = {name.removeprefix("module."): value for name, value in state.items()}
-    prefixes: tuple[str, ...] = network.encoder_prefixes  # type: ignore[assignment]
-    own = network.state_dict()
-    encoder = [name for name in own if name.startswith(prefixes)]
-    fits = [name for name in encoder if name in state and state[name].shape == own[name].shape]
-    if len(fits) < len(encoder):
-        culprit = next(name for name in encoder if name not in fits)
-        found = list(state[culprit].shape) if culprit in state else "missing"
-        raise InputError(
-            path,
-            f"only {len(fits)} of the encoder's {len(encoder)} tensors fit ({culprit}: {found} in the file, "
-            f"{list(own[culprit].shape)} in the network)",
-            "pass the encoder.pt of a pre-training run of the same network",
-        )
-    network.load_state_dict({name: state[name] for name in fits}, strict=False)
-    return TransferReport(
-        transferred=tuple(fits),
-        expected=len(encoder),
-        left_in_file=tuple(name for name in state if name not in fits),
-        fresh=tuple(name for name in own if name not in fits),
-    )
 
 
 def carried(path: str | Path | None, setting: str, default: Any) -> Any:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mtmed.errors import InputError
-from mtmed.files import atomic_file
+from mtmed.files import atomic_file, remove_fragments
 from mtmed.studies.study_folder import COMMAND, DONE, FAILED, LOG, RUN, attempt_of, is_finished, is_outdated
 
 __all__ = ["Attempt", "NothingToDo", "start_attempt"]
@@ -55,6 +55,7 @@ def start_attempt(
         if is_finished(folder, needs):
             os.close(lock)
             return NothingToDo()
+        remove_fragments(folder)
         if is_outdated(folder, needs) and (folder / RUN).is_dir():
             (folder / RUN).rename(folder / f"outdated-{attempt_of(folder)}")
         log = open(folder / LOG, "ab")  # noqa: SIM115

@@ -68,6 +68,8 @@ def iterations_per_epoch(training: Path) -> int | None:
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if "epoch_length" in content:
+            return int(content["epoch_length"])
         return int(content["iteration"]) // int(content["epoch"]) or None
     except Exception as error:
         logger.warning("The epochs of %s are not known: %s", training, " ".join(str(error).split()))

@@ -40,6 +40,7 @@ class PooledRow:
         low: mean over the runs of the lower end of the interval.
         high: of the upper end.
         sd: standard deviation (n - 1) of the value over the runs.
+        patients: number of patients that a run's interval is of, the least of its runs; 0 without any.
         runs: number of runs with a value.
         planned: number of runs of the arm at this fraction.
     """
@@ -52,6 +53,7 @@ class PooledRow:
     low: float
     high: float
     sd: float
+    patients: int
     runs: int
     planned: int
 
@@ -96,12 +98,13 @@ def _row(
     defined = [value for value in numbers["value"] if math.isfinite(value)]
     means = {key: mean_of_defined(values) for key, values in numbers.items()}
     sd = statistics.stdev(defined) if len(defined) > 1 else math.nan
-    return PooledRow(entry, organ, fraction, arm, **means, sd=sd, runs=len(defined), planned=planned)
+    patients = min((int(one["n_patients"]) for one in stated if is_number(one.get("n_patients"))), default=0)
+    return PooledRow(entry, organ, fraction, arm, **means, sd=sd, patients=patients, runs=len(defined), planned=planned)
 
 
 def pooled_table(rows: Sequence[PooledRow]) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the rows of one entry."""
-    header = ["organ", "labels", "arm", "value (95 % interval)", "± over runs", "runs"]
+    header = ["organ", "labels", "arm", "value (95 % interval)", "± over runs", "patients", "runs"]
     return header, [
         [
             row.organ,
@@ -109,6 +112,7 @@ def pooled_table(rows: Sequence[PooledRow]) -> tuple[list[str], list[list[str]]]
             row.arm,
             _interval(row),
             number_text(row.sd, 3),
+            str(row.patients),
             f"{row.runs} of {row.planned}",
         ]
         for row in rows

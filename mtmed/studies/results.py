@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtmed.errors import InputError
+from mtmed.output_name import output_name
 
 __all__ = ["CaseFiles", "Result", "Score", "read_case_files", "read_protocol", "read_scores", "score_columns"]
 
@@ -150,7 +151,7 @@ def read_case_files(evaluation: Path) -> dict[str, CaseFiles]:
                 reference=Path(entry["reference"]),
                 organs={organ: (_values(ours), _values(theirs)) for organ, (ours, theirs) in entry["organs"].items()},
                 window=(float(entry["window"][0]), float(entry["window"][1])) if entry["window"] else None,
-                prediction=evaluation / "predictions" / f"{key.replace('/', '_')}_seg.nii.gz",
+                prediction=evaluation / "predictions" / f"{output_name(key)}_seg.nii.gz",
             )
             for key, entry in entries.items()
         }

@@ -8,6 +8,7 @@ from typing import Any
 
 from mtmed.errors import InputError
 from mtmed.metrics.interval import Interval, mean_interval
+from mtmed.metrics.names import METRIC_BOUNDS
 from mtmed.metrics.tables import finite_or_none, mean_of_defined
 from mtmed.studies.comparison import Comparison, compare_arms
 from mtmed.studies.doubled_cases import check_doubled_cases
@@ -21,7 +22,9 @@ ALL_ORGANS = "all"
 RULES: dict[str, str] = {
     "mean": "of each patient over cases, organs, folds and seeds of all finished runs, then over patients;"
     " undefined values are left out",
-    "interval": "95 % expanded percentile bootstrap over patients; visits, seeds and organs stay with their patient",
+    "interval": "95 %; visits, seeds and organs stay with their patient; means of scores from 0 to 1: Bayesian"
+    " bootstrap over patients with half a patient at 0 and half a patient at 1; differences and all other means:"
+    " expanded percentile bootstrap over patients",
     "difference": "of each patient over what both arms have a value for, the same case, organ, fold and seed;"
     " then the mean over patients",
     "runs missing": "a run of either arm has no scores yet; the numbers are of those that have",
@@ -233,7 +236,7 @@ def _row(
         organ=organ,
         fraction=fraction,
         arm=arm,
-        interval=mean_interval(list(means.values()), list(means), seed=seed),
+        interval=mean_interval(list(means.values()), list(means), bounds=METRIC_BOUNDS.get(metric), seed=seed),
         folds={
             fold: mean_of_defined(_patient_means([s for place, s in own if place == fold], metric).values())
             for fold in folds

@@ -153,7 +153,7 @@ def _organ_values(prediction: Path) -> dict[str, list[int]]:
     path = prediction.with_name(prediction.name.removesuffix(".gz").removesuffix(".nii") + ".json")
     try:
         names = {int(value): str(name) for value, name in json.loads(path.read_text())["label_names"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         problem = f"does not say what the values of {prediction.name} are ({error!r})"
         raise InputError(path, problem, "keep the JSON file that is written with each label map") from None
     parts = {value: name.casefold().replace(" + ", "+").replace(" ", "_").split("+") for value, name in names.items()}

@@ -22,9 +22,19 @@ inflate: ModuleType = zlib
 with suppress(ImportError):
     from isal import isal_zlib as inflate
 
-__all__ = ["NiftiVolume", "check_file", "check_geometry", "read_nifti", "shape_text"]
+__all__ = [
+    "INFLATE_LIMIT",
+    "NiftiVolume",
+    "check_file",
+    "check_geometry",
+    "inflate_to_checksum",
+    "read_nifti",
+    "shape_text",
+]
 
-_INFLATE_LIMIT = 1032  # deflate cannot expand more than this
+INFLATE_LIMIT = 1032
+"""Deflate cannot expand more than this."""
+
 _MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI codes of metre, millimetre, micron
 _COPY_AGAIN = "copy or download the file again"
 
@@ -78,9 +88,9 @@ def read_nifti(path: str | Path) -> NiftiVolume:
     dtype = _dtype(path, header)
     offset = int(header["vox_offset"]) or int(header["sizeof_hdr"]) + 4
     expected = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if expected > (size * _INFLATE_LIMIT if zipped else size):
+    if expected > (size * INFLATE_LIMIT if zipped else size):
         raise InputError(path, f"header claims {shape_text(shape)} voxels, more than the file can hold", _COPY_AGAIN)
-    body = _inflate(path, raw, expected) if zipped else raw
+    body = inflate_to_checksum(path, raw, expected) if zipped else raw
     surplus = len(body) - expected
     if surplus < 0:
         claim = f"header claims {shape_text(shape)} voxels = {expected} bytes, the file has {len(body)}"
@@ -155,27 +165,38 @@ def _inflate_start(path: Path, raw: bytes) -> bytes:
         raise InputError(path, f"gzip data are damaged ({error})", _COPY_AGAIN) from error
 
 
-def _inflate(path: Path, raw: bytes, expected: int) -> bytes:
-    """Inflate all members of a gzip stream to their checksums; stop early only where there is far too much."""
+def inflate_to_checksum(path: Path, raw: bytes, expected: int) -> bytes:
+    """Inflate all members of a gzip stream, or one of zlib, to their checksums; stop early only if far too much.
+
+    Args:
+        path: file to name in an error.
+        raw: the stream, after which zeros may follow.
+        expected: bytes that it should give.
+
+    Raises:
+        InputError: the stream is damaged, ends early or has something else behind it.
+    """
+    zipped = raw[:2] == b"\x1f\x8b"
+    kind, container = ("gzip", 31) if zipped else ("compressed", 15)
     parts: list[bytes] = []
     rest, room = raw, 2 * expected + 65536
     try:
         while rest and room > 0:
-            stream = inflate.decompressobj(31)
+            stream = inflate.decompressobj(container)
             parts.append(stream.decompress(rest, room))
             room -= len(parts[-1])
             if not stream.eof:
                 if room > 0:
-                    raise InputError(path, "gzip data end early", _COPY_AGAIN)
+                    raise InputError(path, f"{kind} data end early", _COPY_AGAIN)
                 break
             rest = stream.unused_data
-            if rest and rest[:2] != b"\x1f\x8b":
+            if rest and not (zipped and rest[:2] == b"\x1f\x8b"):
                 if rest.strip(b"\0"):
-                    raise InputError(path, "has foreign data after the gzip stream", _COPY_AGAIN)
+                    raise InputError(path, f"has foreign data after the {kind} stream", _COPY_AGAIN)
                 break
     except (zlib.error, inflate.error) as error:
         mismatch = any(word in str(error).lower() for word in ("data check", "length check", "checksum"))
-        problem = "gzip checksum mismatch" if mismatch else f"gzip data are damaged ({error})"
+        problem = f"{kind} checksum mismatch" if mismatch else f"{kind} data are damaged ({error})"
         raise InputError(path, problem, _COPY_AGAIN) from error
     except MemoryError as error:
         raise InputError(path, f"needs {expected} bytes of memory", "use a machine with more memory") from error

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from mtmed.errors import InputError
+from mtmed.transforms.inflation import require_pixel_count
 from mtmed.transforms.nifti import NiftiVolume, check_file, check_geometry, inflate
 from mtmed.transforms.slice_name import parse_slice_name, spacing_by_name, swapped_spacing
 
@@ -47,8 +48,8 @@ def read_png(path: str | Path) -> NiftiVolume:
     `mtmed.transforms.slice_name.SLICE_NAME`, else it is 1 mm, and a note says so.
 
     Raises:
-        InputError: the file is missing, damaged or no PNG; it has colours, a palette, transparency, or a depth other
-            than 1, 8 or 16 bits; its name disagrees about the size.
+        InputError: the file is missing, damaged or no PNG; it has colours, a palette, transparency, an EXIF orientation
+            other than upright, or a depth other than 1, 8 or 16 bits; its name disagrees about the size.
     """
     return _volume(Path(path), read_grey(Path(path)))
 
@@ -110,6 +111,7 @@ class _Header:
     depth: int  # bits per channel
     colour_type: int
     interlaced: bool
+    orientation: int  # of EXIF: 1 is upright, 0 is not said
 
     @property
     def length(self) -> int:
@@ -123,10 +125,14 @@ def _decode(path: Path) -> tuple[NDArray[Any], int]:
     raw = path.read_bytes()
     header, data = _chunks(path, raw)
     depth, colour_type = header.depth, header.colour_type
+    if header.orientation not in (0, 1):
+        problem = f"is turned by its EXIF orientation {header.orientation}"
+        raise InputError(path, problem, "save it as it is shown, without the orientation")
     if colour_type == _PALETTE:
         raise InputError(path, "has a palette", "save it as grey (numbers of labels) or in colours (masks)")
     if depth not in (1, 8, 16) or colour_type not in _CHANNELS:
         raise InputError(path, f"has {depth} bits per pixel", "save it with 8 or 16 bits")
+    require_pixel_count(path, header.width, header.height)
     if depth == 16 and colour_type != _GREY:
         raise InputError(path, "has 16-bit colours or transparency", "save it as 16-bit grey")
     try:
@@ -174,4 +180,17 @@ def _chunks(path: Path, raw: bytes) -> tuple[_Header, bytes]:
     if len(chunks.get(b"IHDR", [b""])[0]) != 13 or b"IDAT" not in chunks:
         raise InputError(path, "lacks its header or its pixels", _COPY_AGAIN)
     width, height, depth, colour_type, _, _, interlaced = struct.unpack(">IIBBBBB", chunks[b"IHDR"][0])
-    return _Header(width, height, depth, colour_type, bool(interlaced)), b"".join(chunks[b"IDAT"])
+    orientation = _orientation(path, chunks.get(b"eXIf", []))
+    return _Header(width, height, depth, colour_type, bool(interlaced), orientation), b"".join(chunks[b"IDAT"])
+
+
+def _orientation(path: Path, exif: list[memoryview]) -> int:
+    """How viewers turn the image, and with it whoever draws a mask; Pillow gives the pixels as they are stored."""
+    if not exif:
+        return 0
+    found = Image.Exif()
+    try:
+        found.load(b"Exif\0\0" + bytes(exif[0]))
+        return int(found.get(ExifTags.Base.Orientation, 0))
+    except (*_DAMAGED, TypeError) as error:
+        raise InputError(path, "has EXIF data that cannot be read", "save it without them") from error

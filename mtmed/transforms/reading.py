@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from mtmed.errors import InputError
 from mtmed.transforms.dicom import DICOM_SUFFIXES, read_dicom_image
+from mtmed.transforms.dicom_folder import dicom_files
+from mtmed.transforms.dicom_series import read_dicom_series
 from mtmed.transforms.itk import ITK_SUFFIXES, read_itk
 from mtmed.transforms.mask_table import read_mask_table
 from mtmed.transforms.nifti import NiftiVolume, check_file, read_nifti, shape_text
 from mtmed.transforms.pneumothorax_table import is_pneumothorax_table, read_pneumothorax_table
 from mtmed.transforms.png import read_png, read_png_label
 from mtmed.transforms.resampling import resample_volume_to
-from mtmed.transforms.slice_stack import parse_slice_name, read_slice_stack
+from mtmed.transforms.slice_stack import is_slice_stack, parse_slice_name, read_slice_stack
 
 __all__ = [
     "LoadVolumed",
@@ -43,11 +45,12 @@ _SMALL_INTEGERS = {np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int16)}  #
 
 
 def read_volume(path: str | Path) -> NiftiVolume:
-    """Read NIfTI, NRRD or MetaImage (LPS turned to RAS), a folder of PNG slices, one grey PNG, or a DICOM X-ray.
+    """Read NIfTI, NRRD or MetaImage (LPS turned to RAS), a folder of slices (PNG or DICOM), a grey PNG or DICOM X-ray.
 
     Raises:
-        InputError: the file is missing, damaged or of another format; see `read_nifti`,
-            `mtmed.transforms.slice_stack.read_slice_stack`, `mtmed.transforms.png.read_png` and
+        InputError: the file is missing, damaged or of another format; a folder holds slices of both kinds; see
+            `read_nifti`, `mtmed.transforms.slice_stack.read_slice_stack`,
+            `mtmed.transforms.dicom_series.read_dicom_series`, `mtmed.transforms.png.read_png` and
             `mtmed.transforms.dicom.read_dicom_image`.
     """
     path = Path(path)
@@ -61,10 +64,18 @@ def read_volume(path: str | Path) -> NiftiVolume:
     if name.endswith(DICOM_SUFFIXES):
         return read_dicom_image(path)
     if path.is_dir():
-        return read_slice_stack(path)
+        return _read_folder(path)
     check_file(path)
     known = ", ".join((*_NIFTI, *ITK_SUFFIXES, _PNG, *DICOM_SUFFIXES))
     raise InputError(path, f"unknown format, supported are {known} and folders of slices", "convert it to .nii.gz")
+
+
+def _read_folder(folder: Path) -> NiftiVolume:
+    if not dicom_files(folder):
+        return read_slice_stack(folder)
+    if is_slice_stack(folder):
+        raise InputError(folder, "holds slices both as PNG and as DICOM", "leave one of the two")
+    return read_dicom_series(folder)
 
 
 def read_label(path: str | Path, image: NiftiVolume | None) -> NiftiVolume:

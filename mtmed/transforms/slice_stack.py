@@ -104,7 +104,7 @@ def _named(folder: Path) -> list[tuple[SliceName, Path]]:
             raise InputError(path, problem, "correct its name, or move it out of the folder")
         named.append((name, path))
     if not named:
-        problem = "is a folder without slices named as slice_0001_266_266_1.50_1.50.png"
+        problem = "is a folder without slices named as slice_0001_266_266_1.50_1.50.png, and without DICOM files"
         raise InputError(folder, problem, "name a file, or a folder of such slices")
     named.sort(key=lambda pair: pair[0].number)
     number, count = Counter(name.number for name, _ in named).most_common(1)[0]

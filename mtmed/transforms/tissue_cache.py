@@ -2,7 +2,7 @@
 
 import gzip
 import hashlib
-import zlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,17 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from filelock import FileLock
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from mtmed.files import atomic_file, require_writable_folder
+from mtmed.errors import InputError
+from mtmed.files import atomic_file, remove_fragments, require_writable_folder
+from mtmed.transforms.nifti import read_nifti
 from mtmed.transforms.tissue_segmentation import segment_tissue, tissue_method
 from mtmed.transforms.tissue_tables import TISSUE_NAMES
 
 __all__ = ["cached_tissue", "tissue_key"]
+
+logger = logging.getLogger(__name__)
 
 
 def tissue_key(t1: NDArray[Any], *, spacing: Sequence[float]) -> str:
@@ -44,7 +45,7 @@ def cached_tissue(
     """`segment_tissue` of a scan, from the cache if it is there.
 
     Each map is a file ``<key>.nii.gz`` on the scan's grid, which any viewer opens. Of several processes that want the
-    same map, one makes it and the others wait. A damaged file is made again.
+    same map, one makes it and the others wait. A damaged file is made again, with a notice.
 
     Args:
         t1: see `segment_tissue`.
@@ -65,6 +66,9 @@ def cached_tissue(
         kept = _read(path, t1.shape)
         if kept is not None:
             return kept
+        if path.exists():
+            logger.warning("%s: the tissue map is damaged and is made anew", path)
+        remove_fragments(folder, name=path.name)
         tissue = segment_tissue(t1, spacing=spacing.tolist(), name=name)
         content = nib.Nifti1Image(tissue, affine).to_bytes()
         with atomic_file(path) as file:
@@ -73,11 +77,10 @@ def cached_tissue(
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """Read a whole map, or nothing if it is missing or damaged (gzip's check sum covers all of it)."""
+    """Read a whole map, or nothing if it is missing or damaged (gzip's checksum covers all of it)."""
     try:
-        image = nib.Nifti1Image.from_bytes(gzip.decompress(path.read_bytes()))
-        tissue = np.asarray(image.dataobj)
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError):
+        tissue: NDArray[Any] = read_nifti(path).data
+    except InputError:
         return None
     whole = tissue.shape == shape and tissue.dtype == np.uint8 and tissue.max() in TISSUE_NAMES
     return tissue if whole else None

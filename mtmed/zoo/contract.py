@@ -9,6 +9,7 @@ from typing import Any
 from mtmed.errors import InputError
 from mtmed.zoo.channels import channel_counts
 from mtmed.zoo.metadata_schema import METADATA_SCHEMA
+from mtmed.zoo.verified_weights import WEIGHTS_SHA256, changed_weights
 
 __all__ = ["check_bundle"]
 
@@ -29,7 +30,8 @@ def check_bundle(folder: str | Path) -> list[str]:
     """Find what the MONAI Model Zoo would refuse, without a network connection and without running the bundle.
 
     Checked are the files and the folder's name, the JSON files' form, paths of one machine, sizes, the metadata's
-    fields and version, the keys of the configs, and that inference, train and metadata speak of one network.
+    fields, version and hashes of weights, the keys of the configs, and that inference, train and metadata speak of one
+    network.
 
     Args:
         folder: a bundle in the zoo's layout.
@@ -50,6 +52,9 @@ def check_bundle(folder: str | Path) -> list[str]:
     metadata = _load(root / "configs" / "metadata.json")
     if metadata is not None:
         problems += _metadata_problems(metadata)
+        stated = metadata.get(WEIGHTS_SHA256, {})
+        for changed in changed_weights(root, stated if isinstance(stated, dict) else {}):
+            problems.append(f"{changed}: its SHA-256 is not that of configs/metadata.json")
     configs = {name: _load(root / "configs" / name) for name in NECESSARY_KEYS}
     for name, config in configs.items():
         if config is not None:

@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from mtmed.errors import InputError
+from mtmed.output_name import output_name
 from mtmed.zoo.channels import channel_counts, channel_names
 from mtmed.zoo.contract import check_bundle
 from mtmed.zoo.exported_config import RENAMED, exported_config
+from mtmed.zoo.verified_weights import WEIGHTS_SHA256
 
 __all__ = ["add_arguments", "export_bundle", "run"]
 
 NEEDED = ("inference.json", "metadata.json", "logging.conf", "LICENSE", "docs/README.md")
 # names of the training that makes model.pt
 TRAINING = ("finetune.json", "train.json", "stage1.json")
-# weights that a bundle uses beside its model.pt, taken over as they are
+# weights that a bundle uses beside its model.pt
 BESIDE = ("rough.pt",)
 
 
@@ -34,7 +36,8 @@ def export_bundle(bundle: str | Path, *, checkpoint: str | Path, output: str | P
     ``multi_gpu.json``) and ``logging.conf``;
     ``models/model.pt`` the network's state alone, which is what `monai.bundle.load` and the zoo's checks read, while
     its definition and settings stand in the configs; further weights beside the checkpoint (a rough lesion network) go
-    there too. ``docs/`` and ``LICENSE`` are copied, and so is the package mtmed, which the configs import.
+    there too, as safetensors. The metadata give the SHA-256 of each, which the configs verify before they read it.
+    ``docs/`` and ``LICENSE`` are copied, and so is the package mtmed, which the configs import.
 
     Args:
         bundle: folder of the bundle, for example ``bundles/mixcl``.
@@ -53,7 +56,7 @@ def export_bundle(bundle: str | Path, *, checkpoint: str | Path, output: str | P
     import torch
 
     import mtmed
-    from mtmed.networks import load_network, network_definition
+    from mtmed.networks import RELEASED, load_network, load_weights, network_definition, save_released, sha256_of
 
     source = Path(bundle)
     for needed in NEEDED:
@@ -61,6 +64,8 @@ def export_bundle(bundle: str | Path, *, checkpoint: str | Path, output: str | P
             raise InputError(source / needed, "no such file", "pass the folder of a bundle, such as bundles/mixcl")
     if not any((source / name).is_file() for name in TRAINING):
         raise InputError(source, f"has no {', '.join(TRAINING[:-1])} or {TRAINING[-1]}", "pass the folder of a bundle")
+    if name is not None and (not name.strip(".") or output_name(name) != name):
+        raise InputError("--name", f"is {name!r}, which is no name of a folder", "give words joined by _")
     network, settings = load_network(checkpoint)
     definition = network_definition(network)
     metadata = _metadata(_read(source / "metadata.json"), definition, settings, culprit=str(checkpoint))
@@ -73,7 +78,6 @@ def export_bundle(bundle: str | Path, *, checkpoint: str | Path, output: str | P
         try:
             (beside / "configs").mkdir()
             (beside / "models").mkdir()
-            _write(beside / "configs" / "metadata.json", metadata)
             for file, renamed in RENAMED.items():
                 if (source / file).is_file():
                     config = exported_config(_read(source / file), definition, settings, culprit=str(checkpoint))
@@ -83,8 +87,10 @@ def export_bundle(bundle: str | Path, *, checkpoint: str | Path, output: str | P
             shutil.copytree(source / "docs", beside / "docs")
             torch.save(dict(network.state_dict()), beside / "models" / "model.pt")
             for weights in BESIDE:
-                if (Path(checkpoint).parent / weights).is_file():
-                    shutil.copy(Path(checkpoint).parent / weights, beside / "models" / weights)
+                if (found := Path(checkpoint).with_name(weights)).is_file():
+                    save_released((beside / "models" / weights).with_suffix(RELEASED), load_weights(found))
+            digests = {f"models/{file.name}": sha256_of(file) for file in sorted((beside / "models").iterdir())}
+            _write(beside / "configs" / "metadata.json", {**metadata, WEIGHTS_SHA256: digests})
             ignored = shutil.ignore_patterns("__pycache__", ".*")
             shutil.copytree(Path(mtmed.__file__).parent, beside / "mtmed", ignore=ignored)
             beside.chmod(0o755)

@@ -65,6 +65,8 @@ def exported_config(
         fixed = {key: value for key, value in fixed.items() if key not in settings or not _is_made(config.get(key))}
         # whose scans the network saw concerns the lab alone
         fixed["settings"] = {key: value for key, value in settings.items() if key != "trained_on"}
+        fixed["weights"] = "$mtmed.zoo.verified_weights(@checkpoint, @bundle_root)"
+        fixed["imports"] = [*config.get("imports", []), "$import mtmed.zoo"]
         fixed |= {key: value for key, value in settings.items() if config.get(key) == f"$@settings['{key}']"}
         # as an expression: a dictionary with _target_ would be built
         literal = {"$mtmed.networks.network_definition(@network_def)": f"${dict(definition)!r}"}

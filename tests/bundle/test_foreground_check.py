@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mtmed.bundle import notice_lacking_foreground, require_foreground
+from mtmed.bundle import notice_lacking_foreground, require_foreground, require_reference
 from mtmed.data import VolumeStore, load_cohort
 from mtmed.errors import InputError
 from mtmed.transforms import LoadVolumed
@@ -84,3 +84,12 @@ def test_an_organ_that_training_never_shows_is_named(build, caplog, cases, said)
     with caplog.at_level(logging.INFO):
         notice_lacking_foreground(volumes, ["lung", "heart"])
     assert caplog.messages == said
+
+
+def test_one_voxel_of_one_label_is_a_reference(build):
+    require_reference(build([0], [2]), {0: "background", 1: "lung", 2: "heart"})
+
+
+def test_a_part_without_any_foreground_is_refused(build):
+    with pytest.raises(InputError, match="validation: has no reference foreground in any of its 2 cases"):
+        require_reference(build([0], [0]), {0: "background", 1: "lung"})

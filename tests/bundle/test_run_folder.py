@@ -65,11 +65,18 @@ def test_new_renames_the_earlier_run(run_toy: RunToy) -> None:
     assert (folder.with_name(folder.name + ".old-1") / "checkpoint.pt").is_file()
 
 
-def test_fragments_of_a_killed_writer_are_swept(run_toy: RunToy) -> None:
+@pytest.mark.parametrize("part", ["", "predictions", "overlays"])
+def test_fragments_of_a_killed_writer_are_swept(part: str, run_toy: RunToy) -> None:
     folder = Path(run_toy()[0])
-    (folder / ".checkpoint.pt.4242.tmp").write_bytes(b"half")
+    live = folder / "another_run" / ".checkpoint.pt.4242.tmp"
+    fragment = folder / part / ".checkpoint.pt.4242.tmp"
+    for path in (live, fragment):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+    (folder / part / "kept.json").write_text("{}")
     run_toy()
-    assert list(folder.glob(".*.tmp")) == []
+    assert (fragment.exists(), live.exists()) == (False, True)
+    assert (folder / part / "kept.json").is_file()
 
 
 def test_a_folder_that_cannot_be_written_is_named(run_toy: RunToy, tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ RUNS = {
 }
 
 
+# in CI runs are killed at random moments instead: tests/reliability/test_random_kills.py
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_killed_run_ends_bit_identical(name: str, launcher: Launcher, words: Any, tmp_path: Path) -> None:
     given = {**RUNS[name], "epochs": 4, "iterations_per_epoch": 3}

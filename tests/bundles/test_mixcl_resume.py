@@ -160,6 +160,8 @@ def runs(words, tmp_path):
         one.close()
 
 
+# in CI runs are killed at random moments instead: tests/reliability/test_random_kills.py
+@pytest.mark.slow
 def test_killed_run_ends_bit_identical(whole, runs, tmp_path):
     uninterrupted, killed = whole(epochs=6), runs(epochs=6)
     assert killed.start(half=2).end() == -signal.SIGKILL

@@ -101,6 +101,8 @@ def facts(folder):
     }
 
 
+# in CI runs are killed at random moments instead: tests/reliability/test_random_kills.py
+@pytest.mark.slow
 def test_run_killed_in_both_trainings_ends_bit_identical(command, tmp_path):
     length = {"epochs": 6, "rough_epochs": 6, "val_interval": 1}
     whole = command("whole", **length)

@@ -32,6 +32,8 @@ def words(siamese_config, siamese_options, arguments, pretrained_siamese, tmp_pa
     return make
 
 
+# in CI runs are killed at random moments instead: tests/reliability/test_random_kills.py
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["pretrain", "train"])
 def test_killed_run_ends_bit_identical(stage, launcher, words, tmp_path):
     assert launcher.run(words(stage, "whole"), tmp_path / "whole.txt") == 0, (tmp_path / "whole.txt").read_text()

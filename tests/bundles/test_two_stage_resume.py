@@ -64,7 +64,9 @@ JOINT = {
 }
 
 
-@pytest.mark.parametrize("name", ["all", pytest.param("unlabelled", marks=pytest.mark.slow)])
+# in CI runs are killed at random moments instead: tests/reliability/test_random_kills.py
+@pytest.mark.slow
+@pytest.mark.parametrize("name", JOINT)
 def test_a_run_killed_with_a_task_beside_it_ends_bit_identical(name: str, finish: Any) -> None:
     given = {**JOINT[name], "epochs": 3, "iterations_per_epoch": 3}
     whole = finish("stage1", "whole", **given)

@@ -180,6 +180,24 @@ def test_replaced_source_is_prepared_anew(store, tmp_path):
     assert not np.array_equal(whole(store.build([case])[0])["image"], before)
 
 
+def test_every_flipped_bit_of_the_store_is_found_before_it_is_used(store, tmp_path, caplog):
+    case = make_case(tmp_path)
+    store.build([case])
+    data = store.folder / store.key(case) / DATA_NAME
+    raw = data.read_bytes()
+    for place in np.random.default_rng(0).integers(0, 8 * len(raw), 20).tolist():
+        damaged = bytearray(raw)
+        damaged[place // 8] ^= 1 << place % 8
+        data.write_bytes(damaged)
+        caplog.clear()
+        store.build([case])
+        assert data.read_bytes() == raw
+        assert f"{case.key}: its volume in the store is damaged ({data.parent}) and is made anew" in caplog.text
+    caplog.clear()
+    store.build([case])
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize("damage", ["truncate", "zeros", "record", "remove"])
 def test_damaged_entry_is_prepared_anew(store, tmp_path, damage):
     case = make_case(tmp_path)

@@ -105,6 +105,55 @@ def test_loss_that_is_not_finite_ends_in_one_line_with_iteration_and_cases(make_
     assert all(bool(torch.isfinite(p).all()) for p in trainer.network.parameters())
 
 
+@pytest.mark.parametrize(("spoilt", "known_at"), [(2, 3), (3, 3)], ids=["within an epoch", "at its end"])
+@pytest.mark.parametrize("limit", [None, 1.0])
+def test_gradient_that_is_not_finite_ends_the_run_and_names_its_own_iteration(spoilt, known_at, limit, make_trainer):
+    trainer = make_trainer(max_epochs=2, max_gradient_norm=limit)
+    parameter = next(p for p in trainer.network.parameters() if p.requires_grad)
+
+    def spoil(gradient):
+        return gradient * torch.inf if trainer.state.iteration == spoilt else gradient
+
+    parameter.register_hook(spoil)
+    with pytest.raises(
+        InputError, match=rf"iteration {spoilt}: the gradient is not finite .*for Toy/scan_{spoilt - 1}"
+    ):
+        trainer.run()
+    assert trainer.state.iteration == known_at
+
+
+def test_too_high_a_learning_rate_ends_in_one_line(make_trainer):
+    trainer = make_trainer(max_epochs=3)
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = 1e20
+    with pytest.raises(InputError, match=r"iteration [2-4]: the (loss|gradient) is not finite"):
+        trainer.run()
+
+
+class Overflows(torch.amp.GradScaler):
+    """Finds every gradient infinite, as float16 does where the loss scale is too high."""
+
+    def __init__(self, scale):
+        super().__init__("cpu", init_scale=scale)
+
+    def step(self, optimizer):
+        self._per_optimizer_states[id(optimizer)]["found_inf_per_device"] = {torch.device("cpu"): torch.ones(1)}
+
+
+@pytest.mark.parametrize(("scale", "ends"), [(65536.0, False), (2.0**-14, True)])
+def test_overflows_of_float16_are_left_to_the_scaler_until_its_scale_is_lost(scale, ends, make_trainer):
+    trainer = make_trainer()
+    trainer.scaler = Overflows(scale)
+    before = [p.clone() for p in trainer.network.parameters()]
+    if ends:
+        with pytest.raises(InputError, match="iteration 3: the loss scale of float16 fell to"):
+            trainer.run()
+    else:
+        trainer.run()
+        assert trainer.scaler.get_scale() == scale / 8
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.network.parameters(), strict=True))
+
+
 def test_cases_without_names_are_told_by_number(make_trainer, batches):
     loader = (batch for batch in batches(spoilt=0))
     with pytest.raises(InputError, match="case 0, case 1"):

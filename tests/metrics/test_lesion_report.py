@@ -233,7 +233,30 @@ def test_table_has_a_line_per_metric_and_a_column_per_rater():
 def test_one_case_has_no_cohort_scores():
     summary = summarise_lesions(_scores(1))
     assert summary["organs"]["lesion"]["isbi_score"] is None
-    assert lesion_table(summary).splitlines()[-1].split()[-3:] == ["-", "-", "-"]
+    lines = lesion_table(summary).splitlines()
+    assert next(line for line in lines if line.startswith("ISBI")).split()[-3:] == ["-", "-", "-"]
+
+
+def test_cases_without_lesions_are_counted_and_stand_in_the_table():
+    nothing, lesion = np.zeros((6, 6, 6), bool), np.zeros((6, 6, 6), bool)
+    lesion[2:4, 2:4, 2:4] = True
+    pairs = [(lesion, lesion), (nothing, nothing), (lesion, nothing), (nothing, lesion), (nothing, nothing)]
+    scores = [
+        RaterScore("Toy", str(number), str(number), "lesion", 1, score_lesions(*pair, (1, 1, 1)))
+        for number, pair in enumerate(pairs)
+    ]
+    summary = summarise_lesions(scores)
+    counts = {"n": 5, "n_empty": 3, "n_both_empty": 2, "n_missed": 1}
+    assert counts.items() <= summary["organs"]["lesion"].items()
+    assert counts.items() <= summary["organs"]["lesion"]["raters"]["1"].items()
+    dice = summary["organs"]["lesion"]["dice"]
+    assert (dice["n"], dice["n_patients"], dice["n_undefined"]) == (3, 3, 2)
+    assert dice["mean"] == pytest.approx(1 / 3)
+    lines = lesion_table(summary).splitlines()
+    assert lines[1].endswith("2 of 5")
+    assert ", n 3 " in lines[1]
+    assert [line.split()[-3:] for line in lines[-3:]] == [["3", "of", "5"], ["2", "of", "5"], ["1", "of", "5"]]
+    assert "unless every case" in summary["protocol"]["missing"]
 
 
 def test_nothing_scored_is_refused(tmp_path):

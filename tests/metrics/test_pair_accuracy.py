@@ -129,7 +129,7 @@ def test_report_has_means_with_intervals_and_a_row_per_patient(tmp_path):
     for name, kinds in (("pair_accuracy", ("same", "opposite")), ("same_accuracy", ("same",))):
         assert summary[name]["mean"] == pytest.approx(scores.accuracy(*kinds))
         assert summary[name]["low"] <= summary[name]["mean"] <= summary[name]["high"]
-        assert summary[name]["n_patients"] == 6
+        assert (summary[name]["n"], summary[name]["n_patients"], summary[name]["n_undefined"]) == (6, 6, 0)
     with (tmp_path / "new" / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["dataset"] + "/" + row["group"] for row in rows] == [f"demo/p{number}" for number in range(6)]

@@ -42,7 +42,9 @@ def test_means_counts_and_protocol():
     assert liver["dice"]["mean"] == pytest.approx(1.6 / 3)
     assert (liver["n"], liver["n_empty"], liver["n_missed"]) == (3, 0, 1)
     assert liver["dice"]["low"] <= liver["dice"]["mean"] <= liver["dice"]["high"]
-    assert (spleen["n"], spleen["n_empty"], spleen["n_false_positive"]) == (2, 2, 1)
+    assert (spleen["n"], spleen["n_empty"], spleen["n_both_empty"], spleen["n_false_positive"]) == (2, 2, 1, 1)
+    assert (summary["overall"]["n_both_empty"], spleen["dice"]["n_undefined"]) == (1, 1)
+    assert "unless every case" in summary["protocol"]["missing"]
     assert spleen["false_positive_ml"] == 4.0
     assert spleen["dice"]["n"] == 1
     assert spleen["hd95"]["mean"] is None
@@ -77,7 +79,16 @@ def test_summary_and_table_have_the_metrics_that_are_asked_for_in_their_order():
     assert summary["organs"]["liver"]["boundary_difference"]["mean"] == pytest.approx(1.4 / 3)
     assert "hd95" not in summary["overall"]
     header = summary_table(summary).splitlines()[0]
-    assert header.split("  ", 1)[1].split() == ["boundary", "difference", "Dice", "cases", "empty", "missed"]
+    assert header.split("  ", 1)[1].split() == [
+        "boundary",
+        "difference",
+        "Dice",
+        "cases",
+        "empty",
+        "both",
+        "empty",
+        "missed",
+    ]
     assert "boundary_difference" not in summarise(SCORES)["overall"]
 
 

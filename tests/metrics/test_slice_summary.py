@@ -114,7 +114,7 @@ def test_intervals_of_pooled_slices_are_those_over_patients():
     scores, slices = _scores()
     found = summarise_slices(scores, slices, seed=3)["pooled"]["organs"]["stomach"]["slice_dice"]
     own = [one for one in slices if one.organ == "stomach"]
-    expected = mean_interval([one.dice for one in own], [one.group for one in own], seed=3)
+    expected = mean_interval([one.dice for one in own], [one.group for one in own], bounds=(0, 1), seed=3)
     assert found["mean"] == pytest.approx(expected.mean)
     assert (found["n"], found["n_patients"]) == (expected.n, expected.groups)
     # other draws of the same patients
@@ -139,6 +139,22 @@ def test_one_patient_has_no_interval_and_an_organ_that_is_nowhere_no_value():
     assert summary["pooled"]["overall"]["slice_dice"]["mean"] == pytest.approx(np.mean(both))
     assert summary["organs"]["kidney"]["n_empty"] == 1
     json.dumps(summary, allow_nan=False)
+
+
+def test_scans_without_an_organ_and_missed_ones_are_counted():
+    nothing, organ = np.zeros((3, 4, 4), np.uint8), np.zeros((3, 4, 4), np.uint8)
+    organ[1, 1:3, 1:3] = 4
+    pairs = [(organ, organ), (nothing, nothing), (nothing, organ), (organ, nothing), (np.roll(organ, 2, 1), organ)]
+    scores, slices = [], []
+    for number, pair in enumerate(pairs):
+        found = score_slices(*pair, {"kidney": (4, 4)}, dataset="Toy", case=f"c{number}", group=f"p{number}")
+        scores, slices = scores + found[0], slices + found[1]
+    summary = summarise_slices(scores, slices)
+    kidney = summary["organs"]["kidney"]
+    assert (kidney["n"], kidney["n_empty"], kidney["n_both_empty"], kidney["n_missed"]) == (5, 2, 1, 1)
+    assert (kidney["dice"]["n"], kidney["dice"]["n_undefined"]) == (4, 1)
+    assert slice_table(summary).splitlines()[1].split()[-5:] == ["3", "5", "2", "1", "1"]
+    assert summary["pooled"]["organs"]["kidney"]["competition_score"]["n"] == 3
 
 
 def test_files_have_all_scores_and_studies_read_them(tmp_path):

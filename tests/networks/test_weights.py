@@ -97,6 +97,40 @@ class TestWholeNetwork:
         with pytest.raises(InputError, match=rf"model\.pt: its network_def names {argument}, .* that mtmed wrote"):
             load_network(tmp_path / "model.pt")
 
+    def test_names_of_a_wrapped_network_lose_their_prefix_and_that_is_said(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        network = build_network(DEFINITION)
+        state = {f"module.{name}": value for name, value in network.state_dict().items()}
+        torch.save({"model": state, "network_def": DEFINITION, "settings": SETTINGS}, tmp_path / "model.pt")
+        with caplog.at_level("INFO"):
+            loaded, _ = load_network(tmp_path / "model.pt")
+            load_network(tmp_path / "model.pt")
+        assert all(torch.equal(value, network.state_dict()[name]) for name, value in loaded.state_dict().items())
+        assert [record.getMessage() for record in caplog.records] == [
+            f"Notice: the names of the weights in {tmp_path / 'model.pt'} begin with module., which is taken off"
+        ]
+
+    def test_weights_of_another_architecture_say_how_many_fit(self, tmp_path: Path) -> None:
+        state = build_network(DEFINITION).state_dict()
+        other = {**DEFINITION, "out_channels": 5}
+        torch.save({"model": state, "network_def": other, "settings": SETTINGS}, tmp_path / "model.pt")
+        fits = len(state) - 2  # weight and bias of the last layer
+        said = rf"only {fits} of the {len(state)} tensors of its network_def fit \(out\.conv\.conv\.weight: \[2, 4"
+        with pytest.raises(InputError, match=said):
+            load_network(tmp_path / "model.pt")
+
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [({"model": [1]}, "its model is no dictionary"), ({"model": {"a": 3}}, "a is no dense tensor of numbers")],
+    )
+    def test_a_model_that_is_no_dictionary_of_tensors_is_refused(
+        self, tmp_path: Path, content: dict[str, object], said: str
+    ) -> None:
+        torch.save({"network_def": DEFINITION, "settings": SETTINGS, **content}, tmp_path / "model.pt")
+        with pytest.raises(InputError, match=said):
+            load_network(tmp_path / "model.pt")
+
     def test_non_finite_weights_are_refused(self, tmp_path: Path) -> None:
         network = build_network(DEFINITION)
         state = network.state_dict()
@@ -136,7 +170,7 @@ class TestTransfer:
 @pytest.mark.parametrize("content", [b"", b"junk", b"hello world\n", b"t", b"PK\x03\x04", b"K\x01."])
 def test_a_file_of_anything_else_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.pt").write_bytes(content)
-    with pytest.raises(InputError, match=r"model\.pt: is damaged or not a weights file"):
+    with pytest.raises(InputError, match=r"model\.pt: is (empty|damaged or not a weights file); copy it again"):
         load_network(tmp_path / "model.pt")
 
 

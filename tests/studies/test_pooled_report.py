@@ -15,7 +15,8 @@ def _run(folder, arm, areas, *, seed=0):
     """A finished run whose summary has an area per organ: (value, low, high)."""
     run = run_with_scores(folder, arm, [("a", "a", organ, 0.5, 1.0) for organ in areas], seed=seed)
     entry = {
-        organ: {"value": value, "low": low, "high": high, "positives": 3} for organ, (value, low, high) in areas.items()
+        organ: {"value": value, "low": low, "high": high, "n_patients": 12 + len(arm)}
+        for organ, (value, low, high) in areas.items()
     }
     summary = {"image_auc": entry, "cases": 1, "organs": {organ: {"dice": 1} for organ in areas}}
     (run.evaluation / "summary.json").write_text(json.dumps(summary))
@@ -35,10 +36,10 @@ def results(tmp_path):
 def test_values_and_ends_are_means_over_the_runs(results):
     rows = pooled_rows(results, ["image_auc"])
     assert pooled_table(rows)[1] == [
-        ["lung", "100 %", "plain", "0.700 (0.550 to 0.850)", "0.141", "2 of 2"],
-        ["lung", "100 %", "student", "0.900 (0.800 to 1.000)", "-", "1 of 2"],
-        ["heart", "100 %", "plain", "0.500 (no interval)", "-", "1 of 2"],
-        ["heart", "100 %", "student", "-", "-", "0 of 2"],
+        ["lung", "100 %", "plain", "0.700 (0.550 to 0.850)", "0.141", "17", "2 of 2"],
+        ["lung", "100 %", "student", "0.900 (0.800 to 1.000)", "-", "19", "1 of 2"],
+        ["heart", "100 %", "plain", "0.500 (no interval)", "-", "17", "1 of 2"],
+        ["heart", "100 %", "student", "-", "-", "0", "0 of 2"],
     ]
     assert [row.organ for row in pooled_rows(results, ["image_auc"], ["heart"])] == ["heart", "heart"]
     values = pooled_values(rows)[3]

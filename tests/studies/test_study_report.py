@@ -42,7 +42,7 @@ def test_text_says_what_was_compared_and_what_is_missing(tmp_path):
     header = "organ labels arm mean (95 % interval) fold 0 fold 1 cases patients undefined runs"
     assert " ".join(dice[0].split()) == header
     assert dice[1].split()[:4] == ["liver", "100", "%", "scratch"]
-    assert "0.575 (0.5" in dice[1]
+    assert "0.575 (0.4" in dice[1]
     assert dice[1].split()[-6:] == ["7", "6", "1", "1", "of", "2"]
     assert [line.split()[0] for line in dice[1:]] == ["liver", "liver", "spleen", "spleen", "all", "all"]
     assert "12.5 (" in lines[lines.index("HD95 (mm)") + 2]

@@ -127,6 +127,12 @@ def test_what_is_no_dicom_or_ends_early_is_refused(tmp_path: Path) -> None:
     assert problem(tmp_path / "b.dcm") == "no such file"
 
 
+def test_pixels_that_are_fewer_than_the_header_claims_are_refused(tmp_path: Path) -> None:
+    path = write_x_ray(tmp_path / "a.dcm", PIXELS)
+    change_field(path, "0028|0010", b"\x04\x00", b"\x06\x00")
+    assert problem(path) == "has 24 bytes of pixels, its header claims 36"
+
+
 def test_x_rays_are_loaded_with_a_label_map_and_nothing_of_the_patient(tmp_path: Path) -> None:
     path = write_x_ray(tmp_path / "a.DCM", PIXELS, x0010_0010="Doe^Jane", x0010_0020="4711")
     Image.fromarray((PIXELS > 100).astype(np.uint8)).save(tmp_path / "mask.png")

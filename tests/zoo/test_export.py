@@ -134,7 +134,7 @@ def test_weights_that_lie_beside_the_checkpoint_go_along(
         (tmp_path / "run").mkdir(exist_ok=True)
         (tmp_path / "run" / name).write_bytes(small_checkpoint.read_bytes())
     folder = export_bundle(small_bundle, checkpoint=tmp_path / "run" / "model.pt", output=tmp_path / "dist")
-    assert {file.name for file in (folder / "models").iterdir()} == {"model.pt", "rough.pt"}
+    assert {file.name for file in (folder / "models").iterdir()} == {"model.pt", "rough.safetensors"}
 
 
 def test_encoder_alone_is_refused(

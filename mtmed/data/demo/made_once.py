@@ -4,14 +4,32 @@ import hashlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from filelock import FileLock
 
 from mtmed.errors import InputError
 
-__all__ = ["made_once"]
+__all__ = ["made_elsewhere", "made_once"]
+
+_ELSEWHERE: ContextVar[Path | None] = ContextVar("elsewhere", default=None)
+
+
+@contextmanager
+def made_elsewhere(folder: str | Path) -> Iterator[None]:
+    """Within this, what is not there yet is made in another folder, without a word, so that nothing stays behind.
+
+    Args:
+        folder: parent of what is generated meanwhile.
+    """
+    token = _ELSEWHERE.set(Path(folder))
+    try:
+        yield
+    finally:
+        _ELSEWHERE.reset(token)
 
 
 def made_once(
@@ -39,6 +57,10 @@ def made_once(
     target = parent / f"{stamp}-{digest.hexdigest()}"
     if target.is_dir():
         return str(target)
+    elsewhere = _ELSEWHERE.get()
+    if elsewhere is not None:
+        parent = elsewhere
+        target = parent / target.name
     try:
         parent.mkdir(parents=True, exist_ok=True)
         with FileLock(parent / f".{target.name}.lock"):
@@ -57,5 +79,6 @@ def made_once(
                 raise
     except OSError as error:
         raise InputError(parent, f"cannot be written ({error.strerror or error})", "choose another folder") from error
-    print(f"made {what}: {summary} in {target} ({time.monotonic() - start:.0f} s)", flush=True)
+    if elsewhere is None:
+        print(f"made {what}: {summary} in {target} ({time.monotonic() - start:.0f} s)", flush=True)
     return str(target)

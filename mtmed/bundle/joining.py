@@ -1,0 +1,55 @@
+"""How the processes that torchrun started find each other."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+
+from torch import distributed as dist
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+from torch.distributed.constants import default_pg_timeout
+from torch.distributed.rendezvous import rendezvous
+
+from mtmed.interruption import SIGNALS
+
+__all__ = ["join"]
+
+
+def join(backend: str, *, timeout: timedelta = default_pg_timeout) -> None:
+    """Make the process group of the processes that torchrun started.
+
+    With ``--max-restarts`` torchrun keeps one table of addresses for all attempts (as of torch 2.13), so that a process
+    which is started again may be told the address of one that is gone ("Connection refused"). On a single machine each
+    attempt therefore has names of its own. On several, each counts its attempts alone, and torch's own way is kept.
+
+    While a process waits for the others, signals end it at once: there is nothing to save yet, and Python would not
+    hear them before torch's waiting is over.
+
+    Args:
+        backend: ``"gloo"`` or ``"nccl"``.
+        timeout: how long a process waits for the others.
+    """
+    with _ended_by_signals():
+        store, number, count = next(rendezvous("env://", timeout=timeout))
+        if os.environ.get("GROUP_WORLD_SIZE") == "1":
+            store = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=timeout)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        for number, before in heard.items():
+            if before not in (None, signal.SIG_IGN):
+                signal.signal(number, signal.SIG_DFL)
+        yield
+    finally:
+        for number, before in heard.items():
+            if before is not None:
+                signal.signal(number, before)
