@@ -46,7 +46,7 @@ def mendable(error: BaseException | None) -> InputError | None:
             return item
         # a loader's worker sends the text of its traceback
         if found := _IN_WORKER.search(str(item)):
-            return InputError(*found.groups())
+            return InputError(found[1], found[2], found[3])
     return resource_fault(chain) or _lost_process(chain) or _config_fault(chain)
 
 

@@ -150,8 +150,13 @@ def check_config(
     Returns:
         The report as plain values, and the exit status.
     """
-    logging.getLogger("mtmed").setLevel(logging.WARNING)
-    report = examine_config(files, settings=parse_settings(settings), read_data=read_data, workers=workers)
+    logger = logging.getLogger("mtmed")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        report = examine_config(files, settings=parse_settings(settings), read_data=read_data, workers=workers)
+    finally:
+        logger.setLevel(level)
     if report.cohort is not None and report.data is not None:
         from mtmed.checking.cohort_check import print_data_sets
 

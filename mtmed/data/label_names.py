@@ -7,6 +7,8 @@ from mtmed.organ_masks import JOINT, MOST_ORGANS
 
 __all__ = ["organ_names", "organs_of_values", "parse_label_names", "parse_overlapping"]
 
+_DIGITS = 18  # of a value that 64 bits hold
+
 
 def parse_label_names(labels: object, culprit: object, *, overlapping: bool = False) -> dict[int, str]:
     """Turn ``{"0": "background", "1": "liver"}`` into numbers and names.
@@ -24,7 +26,8 @@ def parse_label_names(labels: object, culprit: object, *, overlapping: bool = Fa
     remedy = 'write {"0": "background", "1": "name", ...}, each name once'
     if not isinstance(labels, dict):
         raise InputError(culprit, f"'labels' is {labels!r}", remedy)
-    if not all(str(key).isdecimal() and isinstance(name, str) and name for key, name in labels.items()):
+    numbered = all(str(key).isdecimal() and len(str(key)) <= _DIGITS for key in labels)
+    if not numbered or not all(isinstance(name, str) and name for name in labels.values()):
         raise InputError(culprit, f"'labels' is {labels!r}, not whole numbers with names", remedy)
     names = {int(key): name for key, name in labels.items()}
     if 0 not in names or len(set(names.values())) < len(labels):

@@ -48,7 +48,7 @@ class Template:
         self.fields: frozenset[str] = frozenset()
         try:
             self._regex = re.compile(self._translate(text))
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise InputError(f"template '{text}'", f"wrong regular expression: {error}", "correct it") from None
         self.fields = frozenset(self._regex.groupindex)
 

@@ -150,9 +150,8 @@ class VolumeStore:
         if len(errors) == 1:
             raise errors[0]
         if errors:
-            lines = "".join(f"\n  {error}" for error in errors)
             culprit = f"{len(errors)} of {len(cases)} cases"
-            raise InputError(culprit, f"cannot be prepared:{lines}\n", "mend these files or leave them out")
+            raise InputError(culprit, "cannot be prepared", "mend these files or leave them out", errors)
         return Volumes([(case, *found[index]) for index, case in enumerate(cases)])
 
     def _sweep(self) -> None:

@@ -82,7 +82,8 @@ def build_network(definition: Mapping[str, Any], *, source: str = "network_def",
     except InputError:
         raise
     except (TypeError, ValueError) as error:
-        raise InputError(source, str(error).rstrip("."), f"correct the arguments of {target}") from error
+        reason = str(error).partition("\n")[0]  # torch's messages go on with the lines of its C++
+        raise InputError(source, reason.rstrip("."), f"correct the arguments of {target}") from error
     # past nn.Module's attribute machinery, so that scripting and state_dict do not see it
     remembered = {key: value for key, value in arguments.items() if key not in start}
     object.__setattr__(network, "definition", {"_target_": target, **_plain_copy(remembered)})

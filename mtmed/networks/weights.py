@@ -22,6 +22,7 @@ from mtmed.errors import InputError
 from mtmed.files import atomic_file, write_error
 from mtmed.networks.archive import verify_archive
 from mtmed.networks.definition import build_network, network_definition
+from mtmed.networks.outline import outlined_shapes
 from mtmed.networks.plain_tensor import is_plain_tensor
 from mtmed.networks.released_weights import RELEASED, read_released
 
@@ -41,6 +42,12 @@ logger = logging.getLogger(__name__)
 
 _WRAPPED = "module."
 """What the wrappers for several processes put before every name."""
+
+# what torch's reader of pickles stumbles on in a file of anything else
+_DAMAGED = (
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError, AttributeError, TypeError, struct.error),
+    AssertionError,
+)
 
 
 def atomic_save(content: Any, path: str | Path) -> None:
@@ -76,8 +83,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(path, "holds more than tensors and plain values", "use a file that mtmed wrote") from error
-    # what torch's reader of pickles stumbles on in a file of anything else
-    except (OSError, EOFError, RuntimeError, ValueError, LookupError, AttributeError, TypeError, struct.error) as error:
+    except _DAMAGED as error:
         raise InputError(path, "is damaged or not a weights file", "copy it again or train again") from error
     return content if isinstance(content, dict) else {}
 
@@ -125,27 +131,34 @@ def load_network(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         InputError: if the file is not a whole network of a known kind.
     """
     content = load_weights(path)
+    shapes = outlined_shapes(content["network_def"], len(content["model"]), source=str(path))
+    if shapes is not None:
+        _require_tensors(path, shapes, content["model"])
     network = build_network(content["network_def"], source=str(path), from_file=True)
-    state = network.state_dict()
-    absent = sorted(set(state) - set(content["model"]))
-    if absent:
-        raise InputError(
-            path,
-            f"holds {len(state) - len(absent)} of the network's {len(state)} tensors ({absent[0]} is missing)",
-            "pass model.pt of a fine-tuning run, not an encoder",
-        )
-    unfit = [name for name in state if content["model"][name].shape != state[name].shape]
-    if unfit:
-        found, wanted = (list(one[unfit[0]].shape) for one in (content["model"], state))
-        problem = f"only {len(state) - len(unfit)} of the {len(state)} tensors of its network_def fit"
-        problem += f" ({unfit[0]}: {found} in the file, {wanted} in the network)"
-        raise InputError(path, problem, "use a file that mtmed wrote")
+    if shapes is None:
+        _require_tensors(path, {name: value.shape for name, value in network.state_dict().items()}, content["model"])
     try:
         network.load_state_dict(content["model"])
     except RuntimeError as error:
         raise InputError(path, "its weights do not fit its network_def", "use a file that mtmed wrote") from error
     network.eval()
     return network, content["settings"]
+
+
+def _require_tensors(path: str | Path, shapes: Mapping[str, torch.Size], model: Mapping[str, torch.Tensor]) -> None:
+    absent = sorted(set(shapes) - set(model))
+    if absent:
+        raise InputError(
+            path,
+            f"holds {len(shapes) - len(absent)} of the network's {len(shapes)} tensors ({absent[0]} is missing)",
+            "pass model.pt of a fine-tuning run, not an encoder",
+        )
+    unfit = [name for name in shapes if model[name].shape != shapes[name]]
+    if unfit:
+        found, wanted = list(model[unfit[0]].shape), list(shapes[unfit[0]])
+        problem = f"only {len(shapes) - len(unfit)} of the {len(shapes)} tensors of its network_def fit"
+        problem += f" ({unfit[0]}: {found} in the file, {wanted} in the network)"
+        raise InputError(path, problem, "use a file that mtmed wrote")
 
 
 def save_network(path: str | Path, network: nn.Module, settings: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from mtmed.transforms.slice_stack import is_slice_stack, parse_slice_name, scan_
 
 __all__ = ["MaskTable", "read_mask_table", "table_problems", "unlisted_scans"]
 
-_ID = re.compile(r"(?P<scan>.+)_slice_(?P<number>\d+)")
+_ID = re.compile(r"(?P<scan>.+)_slice_(?P<number>\d{1,18})")
 _MASKS = ("segmentation", "predicted")
 
 

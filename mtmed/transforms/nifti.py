@@ -4,6 +4,7 @@ The usual readers stop inflating at the last voxel and so never reach the checks
 stream is inflated (with ISA-L where installed), and header, stream and geometry must agree before anything is returned.
 """
 
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -86,7 +87,7 @@ def read_nifti(path: str | Path) -> NiftiVolume:
     header = _parse_header(path, head)
     shape = _shape(path, header)
     dtype = _dtype(path, header)
-    offset = int(header["vox_offset"]) or int(header["sizeof_hdr"]) + 4
+    offset = _offset(path, header)
     expected = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize
     if expected > (size * INFLATE_LIMIT if zipped else size):
         raise InputError(path, f"header claims {shape_text(shape)} voxels, more than the file can hold", _COPY_AGAIN)
@@ -120,9 +121,9 @@ def check_file(path: Path) -> tuple[bytes, int]:
     """
     if path.name.startswith("._"):
         raise InputError(path, "is a macOS resource file, not an image", "leave files named ._* out of the data list")
-    if not path.exists():
+    if not os.path.exists(path):  # and not path.exists(), which raises for a name that no file system takes
         raise InputError(path, "no such file", "correct the path in the data list")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(path, "is a folder, expected a file", "name the file in the data list")
     try:
         with path.open("rb") as stream:
@@ -230,6 +231,16 @@ def _shape(path: Path, header: Any) -> tuple[int, ...]:
     if not 2 <= len(shape) <= 4:
         raise InputError(path, f"has {len(shape)} dimensions, expected 2 to 4", "split it into 3D volumes")
     return shape
+
+
+def _offset(path: Path, header: Any) -> int:
+    """Where the voxels begin; NIfTI-1 gives it as a floating-point number."""
+    offset, least = header["vox_offset"], int(header["sizeof_hdr"]) + 4
+    if offset == 0:
+        return least
+    if not np.isfinite(offset) or offset < least - 4:
+        raise InputError(path, f"header claims that voxels begin at byte {offset:g}", _COPY_AGAIN)
+    return int(offset)
 
 
 def _dtype(path: Path, header: Any) -> np.dtype[Any]:

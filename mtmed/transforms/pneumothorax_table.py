@@ -1,5 +1,6 @@
 """Masks of a table ``ImageId, EncodedPixels``, as the ``train-rle.csv`` of the SIIM-ACR pneumothorax challenge."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ class PneumothoraxTable:
 def is_pneumothorax_table(path: str | Path) -> bool:
     """Whether a file is a table with the column ``ImageId``; False if it cannot be read."""
     path = Path(path)
-    if path.suffix.lower() != ".csv" or not path.is_file():
+    if path.suffix.lower() != ".csv" or not os.path.isfile(path):
         return False
     try:
         return _COLUMNS[0] in _names(path)

@@ -1,5 +1,6 @@
 """Loading images and labels by verified readers, all on one grid, as MONAI transforms expect them."""
 
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +64,7 @@ def read_volume(path: str | Path) -> NiftiVolume:
         return read_png(path)
     if name.endswith(DICOM_SUFFIXES):
         return read_dicom_image(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return _read_folder(path)
     check_file(path)
     known = ", ".join((*_NIFTI, *ITK_SUFFIXES, _PNG, *DICOM_SUFFIXES))

@@ -63,7 +63,7 @@ def test_every_misspelt_argument_of_a_component_is_refused(name: str) -> None:
         parent, _, key = identifier.rpartition("::")
         component = _entry(main, parent) if parent else {}
         target = component.get("_target_", "") if isinstance(component, dict) else ""
-        # monai's loader hands every argument to torch's, which refuses those it does not know
+        # these two take any argument: torch refuses what its loader does not know, MONAI passes over the other's
         return (
             bool(target)
             and not target.endswith(("DataLoader", "Activationsd"))

@@ -187,7 +187,6 @@ METADATA = (
     ),
 )
 BAD = TABLES + SLICES + METADATA
-IN_A_PROCESS_OF_ITS_OWN = "image without row"
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
@@ -195,12 +194,7 @@ def test_bad_scans_end_with_one_line_before_any_training(bad: BadInput, tmp_path
     assert_refused(bad, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        pytest.param(bad, id=bad.name, marks=() if bad.name == IN_A_PROCESS_OF_ITS_OWN else pytest.mark.slow)
-        for bad in BAD
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
 def test_bad_scans_leave_one_line_on_the_terminal(bad: BadInput, tmp_path: Path) -> None:
     assert_refused_on_the_terminal(bad, tmp_path)

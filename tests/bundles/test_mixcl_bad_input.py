@@ -295,15 +295,6 @@ CHECKPOINTS = (
     ),
 )
 BAD_INPUTS = DATA + MANIFEST + OPTIONS + CHECKPOINTS
-IN_A_PROCESS_OF_THEIR_OWN = (
-    "image missing",
-    "folds that split a patient",
-    "unknown option",
-    "negative rate",
-    "reference that is evaluated before the first item of run",
-    "output folder that cannot be written",
-    "inference with an encoder",
-)
 
 
 def run_program(arguments: list[str], **options: Any) -> tuple[int, list[str], str]:
@@ -363,13 +354,8 @@ def test_bad_input_ends_with_one_line_before_training(bad: BadInput, folder: Pat
     assert_nothing_half_written(bad, folder)
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        pytest.param(bad, id=bad.name, marks=() if bad.name in IN_A_PROCESS_OF_THEIR_OWN else pytest.mark.slow)
-        for bad in BAD_INPUTS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("bad", BAD_INPUTS, ids=lambda bad: bad.name)
 def test_bad_input_leaves_one_clear_line_on_the_terminal(bad: BadInput, folder: Path) -> None:
     bad.prepare(folder)
     status, errors, _ = run_program(command(folder, bad.config, *bad.arguments))

@@ -48,6 +48,7 @@ def plain_steps(tmp_path_factory):
     return str(path)
 
 
+@pytest.mark.slow
 def test_two_processes_pre_train_as_one_on_the_joint_batch(
     config, options, arguments, run_bundle, plain_steps, tmp_path
 ):

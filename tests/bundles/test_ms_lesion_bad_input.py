@@ -336,6 +336,7 @@ def test_bad_input_ends_with_one_line_before_any_training(bad: BadInput, folder:
     assert_nothing_half_written(folder, bad.files)
 
 
+@pytest.mark.slow
 def test_scan_with_its_skull_leaves_one_line_on_the_terminal(folder: Path) -> None:
     rewrite(folder / image("p1_0", "T1"), with_head)
     done = subprocess.run(

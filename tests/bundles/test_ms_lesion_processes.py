@@ -62,6 +62,7 @@ def test_two_processes_train_as_one_on_the_joint_batch(torchrun, ms_options, tra
         torch.testing.assert_close(value, checkpoints[1]["model"][name], rtol=1e-4, atol=1e-5, msg=name)
 
 
+@pytest.mark.slow
 def test_rough_networks_are_trained_once_by_one_process(torchrun, ms_options, tmp_path):
     folders = {"rough_dir": str(tmp_path / "rough"), "output_dir": str(tmp_path / "run")}
     given = ms_options("multi_input", merged_lesions="in_sample", epochs=1, **folders)

@@ -282,7 +282,6 @@ ENCODERS = (
 )
 SEGMENTATION = tuple(replace(bad, stage="train") for bad in (*TRAIN_OPTIONS, *ENCODERS))
 BAD_INPUTS = SCANS + PRETRAIN_OPTIONS + SEGMENTATION
-IN_A_PROCESS_OF_ITS_OWN = "image without affine"
 
 
 def assert_said(line: str, bad: BadInput, folder: Path) -> None:
@@ -309,13 +308,8 @@ def test_bad_input_ends_with_one_line_before_any_training(bad: BadInput, tmp_pat
     assert_nothing_half_written(bad, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        pytest.param(bad, id=bad.name, marks=() if bad.name == IN_A_PROCESS_OF_ITS_OWN else pytest.mark.slow)
-        for bad in BAD_INPUTS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("bad", BAD_INPUTS, ids=lambda bad: bad.name)
 def test_bad_input_leaves_one_line_on_the_terminal(
     bad: BadInput, tmp_path: Path, arguments: Callable[..., list[str]]
 ) -> None:

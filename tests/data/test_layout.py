@@ -241,6 +241,8 @@ def own_layout(folder: Path, **changes: object) -> Path:
         ({"image": 3}, "'image' is 3"),
         ({"image": "{case.nii"}, "'{' is never closed"),
         ({"image": "{case:[}.nii"}, "wrong regular expression"),
+        ({"image": "{case:x{99999999999}}.nii"}, "wrong regular expression"),
+        ({"image": "{case:" + "(" * 5000 + ")" * 5000 + "}.nii"}, "wrong regular expression"),
         ({"image": "{}.nii"}, "has no name"),
         ({"label": "{patient}.nii"}, "has the field 'patient', which"),
         ({"patient": "{visit}"}, "has the field 'visit', which"),

@@ -205,6 +205,7 @@ BAD = {
     "same id twice": ({"training": [row("a"), row("b", id="a")]}, r"training\[1\].*same id 'a' as training\[0\]"),
     "image in both parts": ({"training": [row("a")], "test": [{"image": "i/a.nii.gz", "id": "t"}]}, "same image"),
     "no labels": ({"labels": None}, "'labels' is None"),
+    "labels of 5000 digits": ({"labels": {"0": "background", "9" * 5000: "liver"}}, "not whole numbers"),
     "labels without 0": ({"labels": {"1": "liver"}}, "lacks 0"),
     "label twice": ({"labels": {"0": "background", "1": "liver", "2": "liver"}}, "twice"),
     "label number with a sign": ({"labels": {"0": "background", "-1": "liver"}}, "not whole numbers"),

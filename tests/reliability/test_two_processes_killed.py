@@ -130,9 +130,12 @@ def kill_and_finish(pair: Pair, name: str, kills: int, generator: random.Random)
 
 
 def test_the_other_process_ends_and_the_same_command_finishes_alike(pair: Callable[[str], Pair]) -> None:
-    two = pair("two_stage stage1 joint")
-    kill_and_finish(two, "quick", 1, random.Random(0))
-    assert two.kills >= 1
+    two, generator = pair("two_stage stage1 joint"), random.Random(0)
+    for attempt in range(5):
+        # a moment may come after the end
+        if not two.kills:
+            kill_and_finish(two, f"quick{attempt}", 1, generator)
+    assert two.kills == 1
 
 
 @pytest.mark.slow
@@ -188,7 +191,8 @@ def test_torchrun_and_the_other_process_say_who_is_lost(
     lost = f"error: process {1 - victim}: lost process {victim} of 2"
     heard = "the same command continues"
     assert lost in text or heard in text, text
-    assert "Traceback" not in text.partition("ChildFailedError")[0].partition("torch/distributed/run.py")[0], text
+    # torchrun ends with a traceback of its own
+    assert "Traceback" not in text.partition(" closing signal ")[0], text
     assert f"rank      : {victim} (local_rank: {victim})" in text, text
 
 

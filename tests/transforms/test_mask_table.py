@@ -175,6 +175,7 @@ def test_a_table_that_is_none_is_refused(tmp_path, scan):
         ("id,class,segmentation\n", "names 0 classes"),
         (f"id,class,segmentation\n{good}case7,stomach,\n", "line 3 has the id 'case7' and the class 'stomach'"),
         (f"id,class,segmentation\n{good}case7_day3_slice_0002,,\n", "line 3 has the id"),
+        (f"id,class,segmentation\n{good}case7_slice_{'9' * 5000},stomach,\n", "line 3 has the id"),
         (f"id,class,segmentation\n{good}case7_day3_slice_0002,stomach\n", "line 3 has 2 fields, expected 3"),
         ("id,class,segmentation\n" + "".join(good.replace("stomach", f"o{n}") for n in range(9)), "names 9 classes"),
     ):

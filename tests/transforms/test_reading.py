@@ -181,6 +181,17 @@ def test_header_that_disagrees_with_the_data_is_refused(volume):
     assert "shape" in problem(edited(volume, dim=[3, 7, 0, 5, 1, 1, 1, 1]))
 
 
+@pytest.mark.parametrize("offset", [np.nan, np.inf, -np.inf, -352.0, 12.0])
+def test_voxels_that_begin_nowhere_or_inside_the_header_are_refused(volume, offset):
+    assert problem(edited(volume, vox_offset=offset)) == f"header claims that voxels begin at byte {offset:g}"
+
+
+def test_a_path_that_no_file_system_takes_is_no_file(tmp_path):
+    for name in ("a" * 300, "a" * 300 + ".nii.gz", "a\0b.png", "a/" * 3000):
+        with pytest.raises(InputError, match="no such file"):
+            read_volume(tmp_path / name)
+
+
 def test_impossible_geometry_is_refused(tmp_path):
     def grid(**fields):
         return problem(edited(save(tmp_path / "a.nii.gz", affine=ANISOTROPIC), **fields))
