@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-__all__ = ["SIGNALS", "UNFINISHED", "Interruption"]
+__all__ = ["SIGNALS", "UNFINISHED", "Interruption", "end_at_once"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C; what a scheduler, ``docker stop`` or torchrun sends; what SLURM's ``--signal=USR1@60`` sends beforehand."""
@@ -18,6 +18,23 @@ UNFINISHED = 75
 
 _PATIENCE = 20.0  # seconds; schedulers and torchrun kill after 30
 _ONE_SIGNAL = 1.0  # seconds in which a terminal, a scheduler and torchrun may all pass on the same request
+
+
+def end_at_once() -> dict[int, Any]:
+    """Let `SIGNALS` end the process where it stands, as where nothing is under way; those that are ignored stay so.
+
+    Only the main thread can do so; elsewhere nothing changes.
+
+    Returns:
+        What heard each signal that was changed before, for ``signal.signal``.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
+    heard = {number: what for number, what in before.items() if what not in (None, signal.SIG_IGN)}
+    for number in heard:
+        signal.signal(number, signal.SIG_DFL)
+    return heard
 
 
 class Interruption:

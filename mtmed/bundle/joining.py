@@ -1,10 +1,7 @@
 """How the processes that torchrun started find each other."""
 
-import contextlib
 import os
 import signal
-import threading
-from collections.abc import Iterator
 from datetime import timedelta
 
 from torch import distributed as dist
@@ -12,7 +9,7 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.constants import default_pg_timeout
 from torch.distributed.rendezvous import rendezvous
 
-from mtmed.interruption import SIGNALS
+from mtmed.interruption import end_at_once
 
 __all__ = ["join"]
 
@@ -31,25 +28,12 @@ def join(backend: str, *, timeout: timedelta = default_pg_timeout) -> None:
         backend: ``"gloo"`` or ``"nccl"``.
         timeout: how long a process waits for the others.
     """
-    with _ended_by_signals():
+    heard = end_at_once()
+    try:
         store, number, count = next(rendezvous("env://", timeout=timeout))
         if os.environ.get("GROUP_WORLD_SIZE") == "1":
             store = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=timeout)
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    heard = {number: signal.getsignal(number) for number in SIGNALS}
-    try:
-        for number, before in heard.items():
-            if before not in (None, signal.SIG_IGN):
-                signal.signal(number, signal.SIG_DFL)
-        yield
     finally:
-        for number, before in heard.items():
-            if before is not None:
-                signal.signal(number, before)
+        for one, before in heard.items():
+            signal.signal(one, before)

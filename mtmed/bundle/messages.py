@@ -4,6 +4,7 @@ The program ``python -m monai.bundle`` gets this when a config imports `mtmed.bu
 Python's tracebacks.
 """
 
+import atexit
 import logging
 import re
 import sys
@@ -14,7 +15,7 @@ from types import TracebackType
 from mtmed.bundle.resource_faults import resource_fault
 from mtmed.distributed import rank, world_size
 from mtmed.errors import DISK_FULL, InputError
-from mtmed.interruption import Interruption
+from mtmed.interruption import Interruption, end_at_once
 
 __all__ = ["install", "is_monai_program", "mendable"]
 
@@ -180,5 +181,7 @@ def install() -> None:
     interruption = Interruption()
     interruption.at_once = interruption.leave
     interruption.listen()
+    # a signal heard while Python ends would show as an exception of whatever it met
+    atexit.register(end_at_once)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_NotTwice())

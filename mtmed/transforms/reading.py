@@ -129,7 +129,7 @@ def check_same_grid(first: NiftiVolume, second: NiftiVolume, *, same_affine: boo
     distance = float(np.abs(apart).max())
     if same_affine and distance > 0.1 * min(first.spacing):
         problem = f"lies up to {distance:.4g} mm away from {first.path} by its affine"
-        remedy = "correct the header, or accept it with same_affine=False, which takes the first file's affine"
+        remedy = "correct the header, or in Python accept the first file's affine with LoadVolumed(same_affine=False)"
         raise InputError(second.path, problem, remedy)
 
 

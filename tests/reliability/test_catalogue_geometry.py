@@ -143,7 +143,7 @@ ROWS = (
     Row(
         "label 15 mm away",
         PRETRAIN,
-        ("labels/1.nii.gz: lies up to 15 mm away", "correct the header, or accept it with"),
+        ("labels/1.nii.gz: lies up to 15 mm away", "correct the header, or in Python accept the first file"),
         with_label(same, moved(15.0)),
     ),
     Row(

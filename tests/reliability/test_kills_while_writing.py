@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +28,6 @@ TRAINED: dict[str, tuple[str, dict[str, Any]]] = {
     "two_stage": ("two_stage stage1 joint", {"split_seed": 7}),
 }
 CASES = 12
-
-
-@pytest.fixture(scope="module")
-def launcher() -> Iterator[Launcher]:
-    started = Launcher()
-    yield started
-    started.close()
-
-
-@pytest.fixture(scope="module")
-def stages(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Stages:
-    return Stages(tmp_path_factory.mktemp("stages"), launcher)
 
 
 def digests(folder: Path) -> dict[str, str]:

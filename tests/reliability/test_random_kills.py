@@ -1,6 +1,6 @@
 """Killed at random moments and started again with the same command, every run ends as if nothing had happened."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,18 +25,6 @@ RUNS = {
 }
 # those that take the least time, for every change
 QUICK = ("siamese_kidney pretrain", "gi_tract train", "two_stage stage1 joint")
-
-
-@pytest.fixture(scope="module")
-def launcher() -> Iterator[Launcher]:
-    started = Launcher()
-    yield started
-    started.close()
-
-
-@pytest.fixture(scope="module")
-def stages(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Stages:
-    return Stages(tmp_path_factory.mktemp("stages"), launcher)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,16 +96,9 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def launcher() -> Iterator[Launcher]:
-    started = Launcher()
-    yield started
-    started.close()
-
-
-@pytest.fixture(scope="module")
-def pair(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pair]:
+def pair(stages: Stages, launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pair]:
     """Two processes of a stage, made once."""
-    stages, made = Stages(tmp_path_factory.mktemp("stages"), launcher), {}
+    made: dict[str, Pair] = {}
 
     def of(name: str) -> Pair:
         if name not in made:

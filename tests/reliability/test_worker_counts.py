@@ -1,24 +1,11 @@
 """How many processes load the data changes nothing: losses, weights and all that the checkpoint holds."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from launching import Launcher
 from random_kills import facts_of
 from trained_stages import STAGES, Stages
-
-
-@pytest.fixture(scope="module")
-def launcher() -> Iterator[Launcher]:
-    started = Launcher()
-    yield started
-    started.close()
-
-
-@pytest.fixture(scope="module")
-def stages(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Stages:
-    return Stages(tmp_path_factory.mktemp("stages"), launcher)
 
 
 @pytest.mark.slow
