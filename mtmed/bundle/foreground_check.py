@@ -1,7 +1,7 @@
 """Whether a part shows the organs at all, said before the training instead of after it."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from mtmed.data import Volumes
 from mtmed.distributed import rank
@@ -32,18 +32,17 @@ def require_foreground(volumes: Volumes, organs: Sequence[str], *, part: str = "
         raise InputError(part, problem, remedy)
 
 
-def require_reference(volumes: Volumes, label_names: Mapping[int, str], *, part: str = "validation") -> None:
+def require_reference(volumes: Volumes, *, part: str = "validation") -> None:
     """Refuse a part without any foreground, in which no epoch is better than another.
 
     Args:
-        volumes: volumes of the part, whose labels hold one value per voxel; none pass.
-        label_names: name of each value.
+        volumes: volumes of the part; none pass.
         part: name of the part, for the message.
 
     Raises:
-        InputError: none of the volumes shows any of the labels.
+        InputError: no voxel of any of the volumes has a label above 0.
     """
-    if len(volumes) and not any(volumes.having("label", value) for value in label_names if value):
+    if len(volumes) and not volumes.having("label"):
         problem = f"has no reference foreground in any of its {len(volumes)} cases, so that no epoch could be chosen"
         raise InputError(part, problem, "choose another fold or fewer folds, or correct the labels")
 

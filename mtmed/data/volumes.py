@@ -184,9 +184,10 @@ class Volumes(Sequence[Volume]):
         """Keep some volumes only, in the order of ``indices``."""
         return Volumes([self._entries[index] for index in indices])
 
-    def having(self, map: str, value: int) -> list[int]:
-        """Indices of the volumes in which a voxel of the label or of a map has the value, > 0."""
-        return [index for index, (_, _, record) in enumerate(self._entries) if value in record.bounds.get(map, {})]
+    def having(self, map: str, value: int | None = None) -> list[int]:
+        """Indices of the volumes in which a voxel of the label or of a map has the value, > 0; None: any such value."""
+        found = [record.bounds.get(map, {}) for _, _, record in self._entries]
+        return [index for index, values in enumerate(found) if (values if value is None else value in values)]
 
     @functools.cached_property
     def slice_ends(self) -> NDArray[np.int64]:

@@ -43,6 +43,9 @@ REPORTED = CHECKED | {"sides.csv", "regions.png"}
 NO_GEOMETRY = ("declares no orientation", "left and right are unknown", "export it again with its geometry")
 
 
+NO_REFERENCE = ("validation: has no reference foreground in any of its", "choose another fold or fewer folds")
+
+
 def of_one_patient(folder: Path) -> None:
     change_manifest(folder, lambda content: [row.update(patient="p") for row in content["training"]])
 
@@ -90,6 +93,8 @@ PAIRS_OF_KIDNEYS = (
     Row("encoder of two channels", FROM_ENCODER,
         ("network_def::in_channels: is 1, but {}/encoder.pt was trained with 2",),
         encoder(network={"in_channels": 2})),
+    Row("labels that validate empty", SEGMENT, NO_REFERENCE,
+        spoil(lambda f: [rewrite(path, lambda data: data * 0) for path in f.rglob("segmentation.nii.gz")])),
 )  # fmt: skip
 
 # --- MS lesions ---------------------------------------------------------------------------------------------------
@@ -142,6 +147,11 @@ def with_skull(data: np.ndarray) -> np.ndarray:
     return np.where(data == 0, noise, data).astype(np.int16)
 
 
+def without_lesions(folder: Path) -> None:
+    for path in (folder / "cohort" / "labels").iterdir():
+        rewrite(path, lambda data: data * 0)
+
+
 def without(channel: int) -> Prepare:
     return with_rows(lambda number, row: row["image"].__setitem__(channel, None) if number == 5 else None)
 
@@ -157,6 +167,7 @@ MS = (
     Row("lesion mask of 0 and 255", SINGLE,
         ("p0_1_rater2.nii.gz: label values are 0 and 255 where 0 and 1 are expected", "divide the map by 255"),
         rewritten("cohort/labels/p0_1_rater2.nii.gz", lambda data: data * np.uint8(255))),
+    Row("no lesion in any validated brain", SINGLE, NO_REFERENCE, brains(without_lesions)),
     Row("NaN in a T2", SINGLE, ("p0_1_T2.nii.gz: 1 voxels are NaN or infinite, the first at (3, 4, 5)", "export the"),
         rewritten(scan("p0_1", "T2"), lambda data: with_nan(data))),
     Row("visits of a patient in two folds", LESIONS, ("Toy_MS/p0_1: patient 'p0' is in the folds 0 and 1",),
