@@ -12,6 +12,7 @@ from mtmed.data.file_state import file_state
 from mtmed.data.manifest import MANIFEST_NAME
 from mtmed.distributed import rank
 from mtmed.errors import InputError
+from mtmed.files import atomic_file
 from mtmed.transforms.reading import OtherGrids
 
 __all__ = ["check_data", "require_fitting_data"]
@@ -187,4 +188,5 @@ def check_data(
         logger.info("Notice: %s", notice)
     report.raise_if_errors()
     record = {"fingerprint": fingerprint, "cases": len(report.cases), "notices": report.notices}
-    path.write_text(json.dumps(record, indent=4) + "\n")
+    with atomic_file(path) as file:
+        file.write((json.dumps(record, indent=4) + "\n").encode())

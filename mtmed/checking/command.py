@@ -8,6 +8,7 @@ from typing import Any
 
 from mtmed.checking.plain_config import CONFIG_SUFFIXES
 from mtmed.errors import InputError
+from mtmed.files import atomic_file
 
 __all__ = ["add_arguments", "run"]
 
@@ -102,7 +103,5 @@ def _is_config(path: Path) -> bool:
 
 
 def _write(content: Any, file: str) -> None:
-    try:
-        Path(file).write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(file, f"cannot be written ({error.strerror})", "name a file that you may write") from None
+    with atomic_file(file, remedy="name a file that you may write") as report:
+        report.write((json.dumps(content, indent=4, ensure_ascii=False) + "\n").encode())

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 __all__ = ["Program"]
@@ -45,12 +44,11 @@ class Program:
         seconds: how long the last command took, or from the signal to its end if it was asked to end.
     """
 
-    def __init__(self, *, folders: Sequence[Path] = ()) -> None:
-        path = os.pathsep.join([*map(str, folders), os.environ.get("PYTHONPATH", "")])
+    def __init__(self) -> None:
         self.seconds = 0.0
         self.parent = subprocess.Popen(
             [sys.executable, "-c", PROGRAM],
-            env={**ENVIRONMENT, "PYTHONPATH": path},
+            env=ENVIRONMENT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -58,7 +56,7 @@ class Program:
         assert self._answer() == "ready"
 
     def run(
-        self, words: Sequence[str], out: Path, *, number: int | None = None, delay: float = 0.0, until: str = ""
+        self, words: list[str], out: Path, *, number: int | None = None, delay: float = 0.0, until: str = ""
     ) -> int:
         """Exit status of a command; its output is appended to ``out`` and ``out.err``.
 

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import gi_tract_runs
 import mixcl_runs
 import ms_lesion_runs
 import siamese_kidney_runs
 import two_stage_runs
-from launching import Launcher
 from running import BUNDLE
 
 __all__ = ["STAGES", "Stage", "Stages"]
@@ -54,6 +53,12 @@ class Stage:
         return Stage(self.name, self.config, self.given, tuple(self.config.with_name(f"{n}.json") for n in names))
 
 
+class Starter(Protocol):
+    """What runs a command to its end."""
+
+    def run(self, words: list[str], out: Path, /) -> int: ...
+
+
 class Stages:
     """Makes cohorts, and what a stage needs from an earlier one, when they are first asked for.
 
@@ -62,7 +67,7 @@ class Stages:
         launcher: runs the earlier stages.
     """
 
-    def __init__(self, folder: Path, launcher: Launcher) -> None:
+    def __init__(self, folder: Path, launcher: Starter) -> None:
         self.folder, self.launcher = folder, launcher
         self._cohorts: dict[str, str] = {}
 
