@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, NoReturn
 
 __all__ = ["SIGNALS", "UNFINISHED", "Interruption", "end_at_once"]
@@ -44,6 +45,8 @@ class Interruption:
     something to do `at_once`, it is done wherever the main thread is. A second signal, a second or more later, ends the
     process, and so does the passing of 20 seconds, whatever is still going on. Processes forked from this one, as a
     loader's workers, leave Ctrl-C to it and end by the others.
+
+    When the main thread has run to its end, a signal ends the process as if nothing listened.
 
     Signals that were ignored before stay ignored, as in a job in the background. Only the main thread can listen;
     elsewhere nothing is heard.
@@ -97,12 +100,14 @@ class Interruption:
             print(text, file=sys.stderr, flush=True)
         raise SystemExit(UNFINISHED)
 
-    def _hear(self, number: int, frame: Any) -> None:
+    def _hear(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             if number != signal.SIGINT:
-                signal.signal(number, signal.SIG_DFL)
-                os.kill(os.getpid(), number)
+                _die_of(number)
             return
+        if _python_ends(frame):
+            # nothing is under way, and an exception would show as one that is ignored
+            _die_of(number)
         now = time.monotonic()
         if self.number is None:
             self.number, self._heard_at = number, now
@@ -118,3 +123,17 @@ class Interruption:
         """End without waiting for anything; every file is written under another name until it is whole."""
         print("interrupted; the same command continues from the last checkpoint", file=sys.stderr, flush=True)
         os._exit(128 + signal.SIGINT if self.number == signal.SIGINT else UNFINISHED)
+
+
+def _python_ends(frame: FrameType | None) -> bool:
+    """Whether the main thread has run to its end; Python then waits for other threads and calls what `atexit` knows."""
+    if not threading.main_thread().is_alive():
+        return True
+    while frame is not None and frame.f_back is not None:
+        frame = frame.f_back
+    return frame is not None and frame.f_globals.get("__name__") == threading.__name__
+
+
+def _die_of(number: int) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)

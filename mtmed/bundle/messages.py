@@ -4,7 +4,6 @@ The program ``python -m monai.bundle`` gets this when a config imports `mtmed.bu
 Python's tracebacks.
 """
 
-import atexit
 import logging
 import re
 import sys
@@ -15,7 +14,7 @@ from types import TracebackType
 from mtmed.bundle.resource_faults import resource_fault
 from mtmed.distributed import rank, world_size
 from mtmed.errors import DISK_FULL, InputError
-from mtmed.interruption import Interruption, end_at_once
+from mtmed.interruption import Interruption
 
 __all__ = ["install", "is_monai_program", "mendable"]
 
@@ -181,7 +180,5 @@ def install() -> None:
     interruption = Interruption()
     interruption.at_once = interruption.leave
     interruption.listen()
-    # a signal heard while Python ends would show as an exception of whatever it met
-    atexit.register(end_at_once)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_NotTwice())

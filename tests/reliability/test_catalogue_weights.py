@@ -166,7 +166,7 @@ MODELS = (
         weights(of_content(lambda content: content["network_def"].update(_target_="subprocess.run")))),
     Row("argument that the network does not take", INFERENCE, (WEIGHTS, "wings"),
         weights(of_content(lambda content: content["network_def"].update(wings=2)))),
-    Row("weights without their settings", INFERENCE, (WEIGHTS, "spacing"),
+    Row("weights without a setting", INFERENCE, (f"{WEIGHTS}does not say spacing, ", "pass model.pt of"),
         weights(of_content(lambda content: content["settings"].pop("spacing") and None))),
     Row("weights of another bundle", gi_tract("evaluate", checkpoint="{}/model.pt"),
         ("{}/model.pt: does not say organs, image_size, normalise_per, ", "pass model.pt of a training run of this"),
