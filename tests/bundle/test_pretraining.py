@@ -170,6 +170,7 @@ LOGGING = (
 )
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_its_pre_training(tmp_path, monkeypatch):
     (tmp_path / "counting.py").write_text(TRAINING)
     (tmp_path / "run.json").write_text(json.dumps(RUN))

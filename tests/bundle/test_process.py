@@ -55,7 +55,11 @@ run_config({"imports": imports, "run": run}, pathlib.Path(told).with_name("c.jso
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT],
+    ids=lambda number: number.name,
+)
 def test_the_process_ends_with_its_caller(number, tmp_path):
     if number == signal.SIGINT and signal.getsignal(number) is signal.SIG_IGN:
         pytest.skip("started in the background, where interrupts are ignored")

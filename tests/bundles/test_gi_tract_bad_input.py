@@ -51,6 +51,13 @@ TABLES = (
         spoil(lambda f: change_table(f, lambda rows: [r for r in rows if not r["id"].startswith("case101_day5_")])),
     ),
     BadInput(
+        "no organ in any scan",
+        ("validation: has no reference foreground in any of its 2 cases, ", "choose another fold or fewer folds"),
+        {},
+        spoil(lambda f: change_table(f, lambda rows: [{**row, "segmentation": ""} for row in rows])),
+        files=CHECKED,
+    ),
+    BadInput(
         "slice without one of its rows",
         ("{}/cohort/train.csv: has no row for case101_day5_slice_0001 and large_bowel", "of an absent organ is empty"),
         {},

@@ -69,7 +69,6 @@ ODD_INPUTS = (
         "Notice: Toy_GI/case101_day5: gives height before width in the names of 8 of 8 slices",
     ),
     OddInput("scan without foreground", empty("case101_day5"), "Notice: Toy_GI/case101_day5: has no foreground"),
-    OddInput("no scan with foreground", empty("case"), "Notice: 7 cases (Toy_GI/case101_day5, "),
     OddInput("nan for an empty mask", of_mask("nan")),
     OddInput("rows in another order", spoil(lambda f: change_table(f, lambda rows: rows[::-1]))),
     OddInput("scan of one slice", spoil(lambda f: drop_slices(f, 0, slice(1, None))), "", {"auxiliary": "position"}),

@@ -29,7 +29,7 @@ SMALL = {
 LESION_ML = {"patient07": 1.300, "patient26": 8.227}
 
 
-@pytest.fixture(scope="module", params=["multi_input", "multi_output"])
+@pytest.fixture(scope="module", params=[pytest.param("multi_input", marks=pytest.mark.slow), "multi_output"])
 def results(real_data: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """Trains on one patient and scores the other."""
     out = tmp_path_factory.mktemp(request.param)

@@ -106,6 +106,7 @@ def _process(rank, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives_on_all_volumes(tmp_path):
     torch.multiprocessing.spawn(_process, (str(tmp_path),), nprocs=2)
     expected = _expected(_volumes(2), "nan")

@@ -24,7 +24,7 @@ RUNS = {
     "two_stage distill": 5,
 }
 # those that take the least time, for every change
-QUICK = ("siamese_kidney pretrain", "gi_tract train", "two_stage stage1 joint")
+QUICK = ("siamese_kidney pretrain", "gi_tract train")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ STEPS = 150
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_slices_of_a_patient_are_learnt_by_heart(real_data):
     folder = real_data / "kits19_ct_slices_2d"
     names = sorted(path.name for path in (folder / "images").glob("10036_*.png"))[::4]

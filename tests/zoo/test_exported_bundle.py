@@ -196,7 +196,7 @@ def test_bundle_trains_evaluates_and_segments_with_its_own_code(
     assert len(tissues) == (len(label_maps) if kind.settings.get("variant") == "multi_output" else 0)
 
 
-@pytest.mark.parametrize("kind", kinds(*(KINDS.keys() - {"mixcl"})), indirect=True)
+@pytest.mark.slow
 def test_bundle_trains_in_two_processes(bundle: Path, kind: Kind, scans: Path, tmp_path: Path) -> None:
     places = {"dataset_dir": scans, "output_dir": tmp_path / "run", **kind.kept(tmp_path)}
     arguments = [word for key, value in (kind.short_training() | places).items() for word in (f"--{key}", str(value))]
