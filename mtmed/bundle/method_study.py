@@ -17,9 +17,38 @@ from mtmed.studies.plan import Plan, make_plan
 from mtmed.studies.study_file import read_study
 from mtmed.studies.study_folder import StudyFolder
 
-__all__ = ["run_method"]
+__all__ = ["check_method", "run_method"]
 
 logger = logging.getLogger(__name__)
+
+
+def check_method(files: Sequence[str], *, arm: str, step: str, settings: Mapping[str, Any] | None = None) -> Plan:
+    """Refuse a study that `run_method` could not run.
+
+    Args:
+        files: the study file and those that override it.
+        arm: the arm whose network is kept.
+        step: the step that writes it.
+        settings: inputs of the study, and config keys for all steps that have them.
+
+    Returns:
+        What would be run.
+
+    Raises:
+        InputError: see `mtmed.studies`; also if there is no such arm or step, or validation scores could not tell which
+            network to keep.
+    """
+    study = read_study(files, _words(settings))
+    if arm not in study.arms or step not in study.steps:
+        raise InputError(study.file, f"has no arm {arm!r} with a step {step!r}", "name those that end the method")
+    if len(study.folds) > 1 or len(study.fractions) > 1:
+        problem = "has several folds or fractions, whose validation scores cannot tell which network to keep"
+        raise InputError(study.file, problem, "give one of each here, or run it by 'mtmed study'")
+    return make_plan(study)
+
+
+def _words(settings: Mapping[str, Any] | None) -> list[str]:
+    return [f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()]
 
 
 def run_method(
@@ -52,13 +81,7 @@ def run_method(
         InputError: see `mtmed.studies`; also if a job has failed, or the arm does not write a network.
         SystemExit: if the study was interrupted.
     """
-    words = [f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()]
-    study = read_study(files, words)
-    if arm not in study.arms or step not in study.steps:
-        raise InputError(study.file, f"has no arm {arm!r} with a step {step!r}", "name those that end the method")
-    if len(study.folds) > 1 or len(study.fractions) > 1:
-        problem = "has several folds or fractions, whose validation scores cannot tell which network to keep"
-        raise InputError(study.file, problem, "give one of each here, or run it by 'mtmed study'")
+    plan = check_method(files, arm=arm, step=step, settings=settings)
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     given = [*files, "--output", str(output_dir)]
@@ -66,14 +89,14 @@ def run_method(
         given += ["--workers", str(jobs_at_once)]
     if slurm is not None:
         given += ["--slurm", *(f"{name}={json.dumps(value)}" for name, value in slurm.items())]
-    status = run(parser.parse_args([*given, *(word for one in words for word in ("--set", one))]))
+    status = run(parser.parse_args([*given, *(word for one in _words(settings) for word in ("--set", one))]))
     if status > 1:
         sys.exit(status)
     if status:
         raise InputError(
             output_dir, "some jobs have failed, see above", "mend the cause and run the same command again"
         )
-    kept = _keep_best(make_plan(study), Path(output_dir), arm, step)
+    kept = _keep_best(plan, Path(output_dir), arm, step)
     logger.info("Model: %s (%s). %s", Path(output_dir) / "model.pt", kept, next_step)
 
 

@@ -50,6 +50,8 @@ IMAGES = (
     ),
     BadInput("empty file", (".dcm: is empty",), {}, spoil(lambda f: image(f).write_bytes(b""))),
     BadInput("file that is not there", (".dcm: no such file",), {}, spoil(lambda f: image(f).unlink())),
+    # before the first of its trainings
+    BadInput("file of a whole method", (".dcm: no such file",), {}, spoil(lambda f: image(f).unlink()), "run", NOTHING),
     BadInput(
         "colours",
         (".dcm: has colours, expected a grey image; convert it to grey, or leave it out",),
