@@ -1,13 +1,17 @@
 """A cohort and settings so small that a bundle runs in a second, and ways to run it."""
 
-from collections.abc import Callable, Mapping
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from gi_tract_runs import GI_TRACT, VARIANTS, run_gi_tract, write_abdomens
 from gi_tract_runs import tiny_options as tiny_gi_tract
 from mixcl_runs import TINY, write_dataset
+from monai.utils import set_determinism
 from ms_lesion_runs import MS_LESION, TINY_MS, rough_in_process, run_ms_lesion, write_brains
 from running import BUNDLE, run_in_process
 from siamese_kidney_runs import SIAMESE_KIDNEY, run_siamese, tiny_options, write_kidneys
@@ -304,3 +308,22 @@ def refusal(run_bundle: Callable[..., Path]) -> Callable[..., str]:
         return str(error)
 
     return start
+
+
+@pytest.fixture
+def program_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What MONAI's command changes in its process is put back."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.chdir(Path(__file__).parents[2])
+    yield
+    for handler in set(root.handlers) - set(handlers):
+        root.removeHandler(handler)
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    set_determinism(seed=None)
+    torch.use_deterministic_algorithms(False)

@@ -4,15 +4,9 @@ Every row of ``BAD_INPUTS`` is typed as a user would. A few run as the real comm
 runs what the command line calls; all run as the real command line in the slow test.
 """
 
-import json
-import logging
-import os
-import re
 import resource
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +15,9 @@ import fire
 import numpy as np
 import pytest
 import torch
+from mixcl_commands import command, run_program
 from mixcl_inputs import (
     SETTINGS,
-    TINY,
     Prepare,
     add_row,
     change_manifest,
@@ -39,13 +33,10 @@ from mixcl_inputs import (
     write_json,
 )
 from monai.bundle.scripts import run
-from monai.utils import set_determinism
 
 from mtmed.bundle.messages import mendable
 from mtmed.cli import main
 from mtmed.networks import save_encoder, save_network
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -53,29 +44,6 @@ def folder(tmp_path: Path) -> Path:
     """A folder with a cohort of four patients and with the options of a tiny run."""
     write_abdomens(tmp_path)
     return tmp_path
-
-
-def command(folder: Path, config: str, *arguments: str) -> list[str]:
-    """What the user types. The options of the tiny run stand in an args file, so that arguments can replace them.
-
-    ``+file`` adds an overlay, ``@file`` the content of a file to the args file.
-    """
-    options: dict[str, Any] = {"dataset_dir": str(folder / "cohort"), "output_dir": str(folder / "out")}
-    if config in ("pretrain", "finetune"):
-        options |= TINY | {"store_dir": str(folder / "store")}
-    if config == "finetune":
-        options |= {"folds": 2, "val_interval": 1}
-    files, typed = [str(ROOT / "bundles" / "mixcl" / f"{config}.json")], []
-    for argument in (argument.replace("{}", str(folder)) for argument in arguments):
-        if argument.startswith("+"):
-            files.append(argument[1:])
-        elif argument.startswith("@/"):
-            options |= json.loads(Path(argument[1:]).read_text())
-        else:
-            typed.append(argument)
-    write_json(folder / "options.json", options)
-    config_file = files[0] if len(files) == 1 else str(files)
-    return ["--config_file", config_file, "--args_file", str(folder / "options.json"), *typed]
 
 
 @dataclass(frozen=True)
@@ -297,21 +265,6 @@ CHECKPOINTS = (
 BAD_INPUTS = DATA + MANIFEST + OPTIONS + CHECKPOINTS
 
 
-def run_program(arguments: list[str], **options: Any) -> tuple[int, list[str], str]:
-    """Status, lines on stderr without MONAI's warning that a config is a program, and stdout."""
-    done = subprocess.run(
-        [sys.executable, "-m", "monai.bundle", "run", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-        **options,
-    )
-    of_monai = re.compile(r"UserWarning: parsing config_file|^ +workflow = create_workflow\($")
-    return done.returncode, [line for line in done.stderr.splitlines() if not of_monai.search(line)], done.stdout
-
-
 def assert_said(line: str, bad: BadInput, folder: Path) -> None:
     for piece in bad.said:
         assert piece.replace("{}", str(folder)) in line
@@ -321,24 +274,6 @@ def assert_nothing_half_written(bad: BadInput, folder: Path) -> None:
     written = {path.relative_to(folder / "out").as_posix() for path in (folder / "out").rglob("*")}
     assert written <= bad.files
     assert not list(folder.rglob("*.tmp"))
-
-
-@pytest.fixture
-def program_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What MONAI's command changes in its process is put back."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.chdir(ROOT)
-    yield
-    for handler in set(root.handlers) - set(handlers):
-        root.removeHandler(handler)
-        handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    set_determinism(seed=None)
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize("bad", BAD_INPUTS, ids=lambda bad: bad.name)
@@ -382,48 +317,6 @@ def test_a_full_disk_leaves_the_last_checkpoint(folder: Path) -> None:
     assert checkpoint.read_bytes() == before
     assert torch.load(checkpoint, weights_only=True)["iteration"] == 1
     assert not list(folder.rglob("*.tmp"))
-
-
-@dataclass(frozen=True)
-class OddInput:
-    """What is unusual, and the notice that it gets."""
-
-    name: str
-    prepare: Prepare
-    notice: str = ""
-
-
-ODD_INPUTS = (
-    OddInput(
-        "smaller than the patch",
-        lambda f: [rewrite(f / part(1), lambda data: data[:20]) for part in (image, label)],
-        "Notice: Toy/1: is smaller than the patch of 32x32x32 voxels; it is padded with zeros",
-    ),
-    OddInput(
-        "without foreground", lambda f: rewrite(f / label(1), lambda data: data * 0), "Notice: Toy/1: has no foreground"
-    ),
-    OddInput(
-        "left-handed axes",
-        lambda f: [rewrite(f / part(1), lambda data: data, np.diag([-1.0, 1, 1, 1])) for part in (image, label)],
-    ),
-    OddInput("label stored as float", lambda f: rewrite(f / label(1), lambda data: data.astype(np.float32))),
-    OddInput(
-        "label nearly whole",
-        lambda f: rewrite(f / label(1), lambda data: data * np.float32(0.9999)),
-        "Notice: Toy/1: has label values within 0.001 of whole numbers; they are rounded",
-    ),
-)
-
-
-@pytest.mark.parametrize("odd", ODD_INPUTS, ids=lambda odd: odd.name)
-@pytest.mark.usefixtures("program_state")
-def test_odd_but_legal_input_works(odd: OddInput, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    odd.prepare(folder)
-    fire.Fire(run, command=command(folder, "pretrain"))
-    said = capfd.readouterr().out.splitlines() + (folder / "out" / "log.txt").read_text().splitlines()
-    notices = {line[line.index("Notice:") :] for line in said if "Notice:" in line}
-    assert notices == ({odd.notice} if odd.notice else set())
-    assert (folder / "out" / "encoder.pt").is_file()
 
 
 def test_check_lists_all_problems_at_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

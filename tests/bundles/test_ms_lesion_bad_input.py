@@ -1,93 +1,24 @@
 """What a user can get wrong about MS scans ends with one line and the remedy, before any network is trained."""
 
-import json
-import logging
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import fire
-import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from monai.bundle.scripts import run
-from monai.utils import set_determinism
-from ms_lesion_runs import MS_LESION, SPACING, TINY_MS, write_brains
+from ms_lesion_inputs import Prepare, change_rows, command, image, label, rewrite, save_weights, with_head
+from ms_lesion_runs import MS_LESION, write_brains
 
 from mtmed.bundle.messages import mendable
-from mtmed.networks import build_network, save_network
 
-Prepare = Callable[[Path], Any]
+pytestmark = pytest.mark.usefixtures("program_state")
 RUN = frozenset({"config.json", "log.txt", "data_check.json"})
-
-
-def image(case: str, modality: str) -> Path:
-    return Path(f"cohort/images/{case}_{modality}.nii.gz")
-
-
-def label(case: str, rater: int = 1) -> Path:
-    return Path(f"cohort/labels/{case}_rater{rater}.nii.gz")
-
-
-def rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray], shift: float = 0.0) -> None:
-    """Replace the voxels of a NIfTI file, and move it along the first axis, mm."""
-    volume = nib.load(path)
-    affine = volume.affine.copy()
-    affine[0, 3] += shift
-    nib.Nifti1Image(change(np.asarray(volume.dataobj)), affine).to_filename(path)
-
-
-def change_rows(folder: Path, change: Callable[[int, dict[str, Any]], Any]) -> None:
-    path = folder / "cohort" / "dataset.json"
-    content = json.loads(path.read_text())
-    for number, row in enumerate(content["training"]):
-        change(number, row)
-    path.write_text(json.dumps(content))
-
-
-def with_head(data: np.ndarray) -> np.ndarray:
-    """Something in every voxel that was 0."""
-    noise = np.random.default_rng(0).integers(20, 60, data.shape)
-    return np.where(data == 0, noise, data).astype(np.int16)
-
-
-def with_ringing(data: np.ndarray) -> np.ndarray:
-    """Slightly negative along the edge of the brain."""
-    inside = np.argwhere(data != 0)
-    ringing = data.copy()
-    ringing[tuple(inside[::40].T)] = -3
-    return ringing
-
-
-def save_weights(folder: Path, variant: str, modalities: tuple[str, ...] = ("FLAIR", "T1", "T2"), **more: Any) -> None:
-    """A ``model.pt`` that was never trained."""
-    channels = len(modalities) + (3 if variant == "multi_input" else 0)
-    definition = {"_target_": "mtmed.networks.UNet", "features": [3, 4, 4, 4, 4, 3]}
-    settings = {
-        "variant": variant,
-        "label_names": {"0": "background", "1": "lesion"},
-        "modalities": list(modalities),
-        "heads": [2],
-        "spacing": [SPACING] * 3,
-        "patch_size": TINY_MS["patch_size"],
-        "brain_mask": False,
-        "tissue": "hmrf",
-        "tissue_modality": "T1",
-        "tissue_table": "mtmed",
-        "merged_lesions": "in_sample",
-        **more,
-    }
-    name = "model.pt" if more or variant != "rough" else "rough.pt"
-    if variant == "rough":
-        settings["variant"] = "single"
-    save_network(folder / name, build_network({**definition, "in_channels": channels, "out_channels": 2}), settings)
 
 
 @pytest.fixture
@@ -95,39 +26,6 @@ def folder(tmp_path: Path) -> Path:
     """A folder with a cohort of three patients of two visits."""
     write_brains(tmp_path / "cohort", patients=3, visits=2)
     return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def _program_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What MONAI's command changes in its process is put back."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    yield
-    for handler in set(root.handlers) - set(handlers):
-        root.removeHandler(handler)
-        handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    set_determinism(seed=None)
-    torch.use_deterministic_algorithms(False)
-
-
-def command(folder: Path, config: str, arguments: tuple[str, ...]) -> list[str]:
-    """What the user types; the options of the tiny run stand in an args file, so that arguments can replace them."""
-    options: dict[str, Any] = {
-        "dataset_dir": str(folder / "cohort"),
-        "output_dir": str(folder / "out"),
-        "device": "cpu",
-    }
-    if config == "train":
-        options |= TINY_MS | {"epochs": 1, "iterations_per_epoch": 1, "folds": 3}
-        options |= {f"{name}_dir": str(folder / name) for name in ("store", "tissue", "rough")}
-    (folder / "options.json").write_text(json.dumps(options))
-    typed = [argument.replace("{}", str(folder)) for argument in arguments]
-    files = ["--config_file", str(MS_LESION / f"{config}.json"), "--args_file", str(folder / "options.json")]
-    return [*files, *typed]
 
 
 @dataclass(frozen=True)
@@ -378,56 +276,6 @@ def test_every_scan_with_its_skull_is_named_at_once(folder: Path) -> None:
     assert {line.partition(": ")[0] for line in lines} == {str(folder / image(case, "T1")) for case in ("p0_0", "p2_1")}
     assert len(lines) == 2
     assert_nothing_half_written(folder)
-
-
-@dataclass(frozen=True)
-class OddInput:
-    """What is unusual but legal, and the notice that it gets, if any."""
-
-    name: str
-    prepare: Prepare
-    notice: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-def cropped_and_moved(path: Path) -> None:
-    """The same scan on a smaller grid of its own, in its place in the patient."""
-    volume = nib.load(path)
-    volume.slicer[1:-1, 2:-1, :].to_filename(path)
-
-
-def swap(folder: Path) -> None:
-    for case in (f"p{patient}_{visit}" for patient in range(3) for visit in range(2)):
-        flair, t1 = (folder / image(case, modality) for modality in ("FLAIR", "T1"))
-        first, second = flair.read_bytes(), t1.read_bytes()
-        flair.write_bytes(second)
-        t1.write_bytes(first)
-
-
-ODD_INPUTS = (
-    OddInput(
-        "T1 on another grid",
-        lambda f: cropped_and_moved(f / image("p0_0", "T1")),
-        "Toy_MS/p0_0: has files on other grids than its first image; they are resampled onto it",
-    ),
-    OddInput("FLAIR given as T1", swap, "T1 looks like FLAIR or T2: white matter is not brighter than cortex"),
-    OddInput("heads without a tissue step", lambda f: rewrite(f / image("p0_0", "T1"), with_head)),
-    OddInput(
-        "lesion mask of 0 and 0.9999",
-        lambda f: rewrite(f / label("p0_1"), lambda data: data * np.float32(0.9999)),
-        "Toy_MS/p0_1: has label values within 0.001 of whole numbers; they are rounded",
-    ),
-    OddInput("negative ringing", lambda f: [rewrite(p, with_ringing) for p in (f / "cohort/images").iterdir()]),
-)
-
-
-@pytest.mark.parametrize("odd", ODD_INPUTS, ids=lambda odd: odd.name)
-def test_odd_but_legal_input_trains_with_a_notice(odd: OddInput, folder: Path) -> None:
-    odd.prepare(folder)
-    fire.Fire(run, command=command(folder, "train", ("--variant", "single")))
-    notices = [line for line in (folder / "out" / "log.txt").read_text().splitlines() if "Notice: " in line]
-    assert any(odd.notice in line for line in notices) if odd.notice else not notices
-    assert (folder / "out" / "model.pt").is_file()
 
 
 def test_heads_with_brain_masks_pass_the_tissue_check(folder: Path) -> None:

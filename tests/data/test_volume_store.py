@@ -1,5 +1,4 @@
 import errno
-import functools
 import os
 import pickle
 from dataclasses import replace
@@ -8,14 +7,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from monai.transforms import (
     Compose,
     EnsureChannelFirstd,
-    Lambdad,
     LoadImaged,
     Orientationd,
-    RandFlipd,
     ScaleIntensityRanged,
     Spacingd,
 )
@@ -23,7 +19,6 @@ from monai.transforms import (
 from mtmed.data import volume_store
 from mtmed.data.case import Case
 from mtmed.data.distance import boundary_distance
-from mtmed.data.fingerprint import fingerprint
 from mtmed.data.volume_store import VolumeStore
 from mtmed.data.volumes import DATA_NAME, open_arrays
 from mtmed.errors import InputError
@@ -313,27 +308,6 @@ def test_volumes_pickle_small_and_read_the_same(store, tmp_path):
     assert volumes.describe()["classes"] == {0: 2, 1: 2, 2: 2}
 
 
-class _Doubled:
-    def __init__(self, factor):
-        self.factor = factor
-
-    def __call__(self, data):
-        return data
-
-
-def test_fingerprint_sees_values_and_refuses_what_it_cannot_see():
-    same = [fingerprint([_Doubled(np.array([1, 2])), Compose(chain())]) for _ in range(2)]
-    assert same[0] == same[1]
-    differing = [1, 1.0, "1", True, None, torch.ones(1), np.ones(1), [1], {"a": 1}, np.clip, functools.partial(max, 1)]
-    assert len({fingerprint(_Doubled(value)) for value in differing}) == len(differing)
-    with pytest.raises(InputError, match="lambda"):
-        fingerprint([Lambdad("image", lambda x: x)])
-    with pytest.raises(InputError, match="random transform"):
-        fingerprint([RandFlipd("image")])
-    with pytest.raises(InputError, match="no attributes"):
-        fingerprint(_Doubled(object()))
-
-
 def _zero_outside(voxels):
     voxels[:6] = 0
 
@@ -372,24 +346,6 @@ def test_the_patient_is_part_of_the_entry(tmp_path):
     case = make_case(tmp_path)
     assert store.key(case) != store.key(replace(case, group="another"))
     assert store.key(case) != store.key(replace(case, raters=(case.label,)))
-
-
-class _OnDevice:
-    not_in_fingerprint = ("device",)
-
-    def __init__(self, device, value):
-        self.device, self.value = device, value
-
-
-def test_where_a_transform_works_is_not_part_of_what_it_computes():
-    assert fingerprint(_OnDevice("cpu", 1)) == fingerprint(_OnDevice("cuda:1", 1))
-    assert fingerprint(_OnDevice("cpu", 1)) != fingerprint(_OnDevice("cpu", 2))
-
-
-def test_code_that_a_transform_calls_is_part_of_it(monkeypatch):
-    before = fingerprint(LoadVolumed(KEYS))
-    monkeypatch.setattr("mtmed.data.fingerprint._own_sources", lambda: "another version")
-    assert fingerprint(LoadVolumed(KEYS)) != before
 
 
 def test_maps_that_change_places_make_another_entry(tmp_path):
