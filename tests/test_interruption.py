@@ -9,8 +9,11 @@ import pytest
 from mtmed.interruption import SIGNALS
 
 PROGRAM = """
-import atexit, threading, time
+import atexit, signal, threading, time
 from mtmed.interruption import Interruption
+
+# as in a terminal, also if the tests run in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def wait():
     print("ready", flush=True)

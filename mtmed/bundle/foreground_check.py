@@ -43,7 +43,8 @@ def require_reference(volumes: Volumes, *, part: str = "validation") -> None:
         InputError: no voxel of any of the volumes has a label above 0.
     """
     if len(volumes) and not volumes.having("label"):
-        problem = f"has no reference foreground in any of its {len(volumes)} cases, so that no epoch could be chosen"
+        where = f"any of its {len(volumes)} cases" if len(volumes) > 1 else "its only case"
+        problem = f"has no reference foreground in {where}, so that no epoch could be chosen"
         raise InputError(part, problem, "choose another fold or fewer folds, or correct the labels")
 
 

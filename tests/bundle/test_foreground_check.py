@@ -95,3 +95,5 @@ def test_one_voxel_of_one_label_is_a_reference(build):
 def test_a_part_without_any_foreground_is_refused(build):
     with pytest.raises(InputError, match="validation: has no reference foreground in any of its 2 cases"):
         require_reference(build([0], [0]))
+    with pytest.raises(InputError, match="validation: has no reference foreground in its only case, so"):
+        require_reference(build([0]))

@@ -52,7 +52,7 @@ TABLES = (
     ),
     BadInput(
         "no organ in any scan",
-        ("validation: has no reference foreground in any of its 2 cases, ", "choose another fold or fewer folds"),
+        ("validation: has no reference foreground in its only case, ", "choose another fold or fewer folds"),
         {},
         spoil(lambda f: change_table(f, lambda rows: [{**row, "segmentation": ""} for row in rows])),
         files=CHECKED,

@@ -157,7 +157,8 @@ def test_yaml_that_repeats_itself_by_aliases_is_read_in_no_time(tmp_path: Path) 
 def test_bundles_of_mtmed_do_what_they_say(bundle: str) -> None:
     found = {item.what for item in check_untrusted([BUNDLES / bundle]) if item.reason}
     # the runner of a whole study starts the configs that the study names
-    starts = {"mtmed.bundle.method_study", "mtmed.bundle.method_study.run_method"}
+    module = "mtmed.bundle.method_study"
+    starts = {module, f"{module}.check_method", f"{module}.run_method"}
     assert found == (starts if bundle == "two_stage" else set())
 
 

@@ -131,7 +131,7 @@ RUN_LENGTHS = (
     Row("runs with commas", TRAIN, (f"{MASK}have the field '1,2'; write whole numbers",), of_mask("1,2 3")),
     Row("run of astronomic length", TRAIN, (MASK, "; "), of_mask(f"1 {10**30}")),
     Row("no organ in any validated scan", TRAIN,
-        ("validation: has no reference foreground in any of its", "choose another fold or fewer folds"),
+        ("validation: has no reference foreground in its only case, ", "choose another fold or fewer folds"),
         spoil(lambda f: change_table(f, lambda rows: [{**row, "segmentation": ""} for row in rows]))),
     Row("row that stands twice", TRAIN,
         ("{}/cohort/train.csv: has two rows for case101_day5_slice_0001 and large_bow",),
