@@ -147,6 +147,8 @@ class Checkpoint:
         try:
             for name, part in parts.items():
                 part.load_state_dict(content[name])
+        except InputError:
+            raise
         except (RuntimeError, ValueError, KeyError) as error:
             raise InputError(
                 self.path, "belongs to another network or optimiser", "use another output_dir or --new true"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mtmed.distributed import all_reduce_sum
+from mtmed.errors import InputError
 from mtmed.losses.distillation import DistillationLoss
 from mtmed.tasks.task import StepContext, Task, TaskOutput, View, ViewFeatures
 from mtmed.tasks.teacher_ensemble import TeacherEnsemble
@@ -18,7 +19,8 @@ class Distillation(Task):
     r"""Loss between the student's logits and the mean probability of its teachers (see `DistillationLoss`).
 
     Beside `mtmed.tasks.Segmentation` it is ``hard labels + weight * distillation``; alone, the student sees no label.
-    Teachers see the view as the student does, after augmentation.
+    Teachers see the view as the student does, after augmentation. A run that goes on from a checkpoint goes on with the
+    teachers it began with.
 
     Source: Hu, Qin 2024 (arXiv 2402.07119), stage 2; Hinton, Vinyals, Dean 2015 (arXiv 1503.02531).
 
@@ -31,6 +33,7 @@ class Distillation(Task):
 
     Raises:
         ValueError: see `DistillationLoss`.
+        InputError: when the state of a run with other teachers is loaded.
     """
 
     def __init__(
@@ -46,6 +49,16 @@ class Distillation(Task):
         self.teachers = teachers
         self.loss = DistillationLoss(temperature=temperature, activation=activation)
         self.name = name
+
+    def get_extra_state(self) -> Tensor:
+        """Who the teachers are, for the checkpoint; a tensor as all else in it."""
+        return self.teachers.digest
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Refuse to go on with other teachers."""
+        if not torch.equal(state.cpu(), self.teachers.digest):
+            problem = "hold other weights than those with which this run began"
+            raise InputError("teachers", problem, "give those back, or start over with --new true")
 
     def forward(
         self, features: Mapping[str, ViewFeatures], views: Mapping[str, View], context: StepContext

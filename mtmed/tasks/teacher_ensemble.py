@@ -1,7 +1,10 @@
 """Trained networks that together give a soft target."""
 
+import hashlib
+import json
 import weakref
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -40,6 +43,16 @@ class TeacherEnsemble:
 
     def __len__(self) -> int:
         return len(self.networks)
+
+    @cached_property
+    def digest(self) -> Tensor:
+        """SHA-256 of the weights of all networks in their order, 32 bytes."""
+        digest = hashlib.sha256()
+        for network in self.networks:
+            for name, value in network.state_dict().items():
+                digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
+                digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return torch.tensor(list(digest.digest()), dtype=torch.uint8)
 
     @torch.no_grad()
     def soft_target(self, view: View, loss: DistillationLoss) -> Tensor:

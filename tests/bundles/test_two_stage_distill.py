@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,11 +173,27 @@ def test_the_student_has_seen_whom_its_teachers_saw(distill: Any, teachers: list
     assert len(settings["trained_on"]) == 8
     digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in teachers]
     assert settings["teachers_sha256"] == digests
-    # nothing of the teachers goes with it
+    # of the teachers nothing goes with it, and in its checkpoint is only who they are
     network, _ = load_network(folder / "model.pt")
     assert set(load_weights(folder / "model.pt")["model"]) == set(network.state_dict())
     kept = load_checkpoint(folder / "checkpoint.pt")
-    assert {name.removeprefix("network.") for name in kept["model"]} == set(network.state_dict())
+    names = {name.removeprefix("network.") for name in kept["model"]}
+    assert names - set(network.state_dict()) == {"tasks.distillation._extra_state"}
+
+
+def test_a_student_does_not_go_on_with_a_teacher_that_was_replaced(
+    distill: Any, teachers: list[str], tmp_path: Path
+) -> None:
+    own = [shutil.copy(path, tmp_path) for path in teachers]
+    folder = distill(teachers=own, epochs=1, output_dir=str(tmp_path / "student"))
+    before = (folder / "checkpoint.pt").read_bytes()
+    content = load_weights(own[1])
+    content["model"]["final_conv.weight"] += 1
+    torch.save(content, own[1])
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        distill(teachers=own, epochs=2, output_dir=str(folder))
+    assert str(mendable(caught.value)).startswith("teachers: hold other weights than those with which this run began; ")
+    assert (folder / "checkpoint.pt").read_bytes() == before
 
 
 def test_teachers_that_were_trained_on_validation_patients_are_refused(distill: Any) -> None:

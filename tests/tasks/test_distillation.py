@@ -93,7 +93,8 @@ def test_nothing_of_the_teachers_is_in_parameters_state_or_gradients():
     student = _network()
     model = MultiTaskModel(network=student, tasks={"distillation": Distillation(teachers=TeacherEnsemble(teachers))})
     assert len(list(model.parameters())) == len(list(student.parameters()))
-    assert set(model.state_dict()) == {f"network.{name}" for name in student.state_dict()}
+    own = {f"network.{name}" for name in student.state_dict()}
+    assert set(model.state_dict()) - own == {"tasks.distillation._extra_state"}  # who they are, not what they have learnt
     losses, _ = model.train()(_views(), _context())
     losses["distillation"].backward()
     assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
@@ -101,6 +102,18 @@ def test_nothing_of_the_teachers_is_in_parameters_state_or_gradients():
         assert not teacher.training
         assert all(parameter.grad is None and not parameter.requires_grad for parameter in teacher.parameters())
         torch.testing.assert_close(teacher.state_dict(), state, rtol=0, atol=0)
+
+
+def test_a_run_goes_on_with_the_teachers_it_began_with():
+    def student(*seeds: int) -> MultiTaskModel:
+        teachers = TeacherEnsemble([_network(seed=seed) for seed in seeds])
+        return MultiTaskModel(network=_network(), tasks={"distillation": Distillation(teachers=teachers)})
+
+    state = student(1, 2).state_dict()
+    student(1, 2).load_state_dict(state)
+    for others in ((1,), (2, 1), (1, 3)):
+        with pytest.raises(InputError, match="^teachers: hold other weights than those with which this run began; "):
+            student(*others).load_state_dict(state)
 
 
 def test_a_student_that_is_trained_comes_to_agree_with_its_teachers():
