@@ -9,6 +9,7 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.constants import default_pg_timeout
 from torch.distributed.rendezvous import rendezvous
 
+from mtmed.errors import InputError
 from mtmed.interruption import end_at_once
 
 __all__ = ["join"]
@@ -27,7 +28,14 @@ def join(backend: str, *, timeout: timedelta = default_pg_timeout) -> None:
     Args:
         backend: ``"gloo"`` or ``"nccl"``.
         timeout: how long a process waits for the others.
+
+    Raises:
+        InputError: if torchrun, or what stands for it, has not said which process this is.
     """
+    lacking = [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if lacking:
+        remedy = "start it by torchrun --nproc_per_node=2 -m monai.bundle run ..., or leave multi_gpu.json out"
+        raise InputError(lacking[0], "is not set, so this process does not know of the others", remedy)
     heard = end_at_once()
     try:
         store, number, count = next(rendezvous("env://", timeout=timeout))

@@ -95,7 +95,7 @@ def test_an_expression_that_reaches_beyond_the_config_is_suspicious(text: str) -
         "@output_dir + ('/model.pt' if @split.validation else '/last.pt')",
         "[p for p in @train#model.parameters() if p.requires_grad]",
         "monai.utils.set_determinism(@seed)",
-        "torch.device('cuda', int(os.environ['LOCAL_RANK']))",
+        "torch.device('cuda', int(os.environ.get('LOCAL_RANK', 0)))",
         "torch.load('x', weights_only=True)",
         "import mtmed.data",
         "mtmed.__version__",

@@ -9,7 +9,19 @@ import numpy as np
 import pytest
 from abdomen_rows import CHECK, INFERENCE, PRETRAIN, evaluate, finetune, inference, pretrain, spoil, trained
 from bundle_rows import gi_tract, ms_lesion, siamese_kidney, two_stage
-from catalogue import CHECKED, NOTHING, RUN, Prepare, Row, assert_refused, assert_works, mtmed, parametrized, run_row
+from catalogue import (
+    CHECKED,
+    NOTHING,
+    ROOT,
+    RUN,
+    Prepare,
+    Row,
+    assert_refused,
+    assert_works,
+    mtmed,
+    parametrized,
+    run_row,
+)
 from gi_tract_inputs import GOOD as SLICES
 from mixcl_inputs import SETTINGS, image, network, rewrite, truncate, with_voxel
 from ms_lesion_runs import write_brains
@@ -35,6 +47,13 @@ def with_overlay(words: tuple[str, ...], file: str) -> tuple[str, ...]:
     """A command with a further config file."""
     place = words.index("--config_file") + 1
     return (*words[:place], str([words[place], file]), *words[place + 1 :])
+
+
+def alone_with_multi_gpu(name: str, words: tuple[str, ...], prepare: Prepare) -> Row:
+    """A process that torchrun did not start."""
+    files = with_overlay(words, str(ROOT / "bundles" / name / "multi_gpu.json"))
+    said = ("RANK: is not set", "start it by torchrun --nproc_per_node=2 ", "leave multi_gpu.json out")
+    return said_at_once(f"several processes without torchrun, {name}", files, *said, prepare=prepare)
 
 
 def overlay(text: str) -> Prepare:
@@ -105,6 +124,8 @@ CONFIGS = (
         ("learning_rate: ZeroDivisionError: ", "correct the expression"), ABDOMENS),
     Row("class that is not there", pretrain(**{"train#views#_target_": "mtmed.transforms.View"}),
         ("train::views: there is no class or function mtmed.transforms.View; correct _target_",), ABDOMENS),
+    alone_with_multi_gpu("mixcl", PRETRAIN, ABDOMENS),
+    alone_with_multi_gpu("gi_tract", gi_tract(), SLICES),
     Row("key that stands twice", with_overlay(PRETRAIN, "{}/overlay.json"),
         ("{}/overlay.json: epochs: the key stands twice", "remove one of the two"),
         overlay('{"epochs": 1, "epochs": 2}'), False, NOTHING),

@@ -93,8 +93,9 @@ def test_nothing_of_the_teachers_is_in_parameters_state_or_gradients():
     student = _network()
     model = MultiTaskModel(network=student, tasks={"distillation": Distillation(teachers=TeacherEnsemble(teachers))})
     assert len(list(model.parameters())) == len(list(student.parameters()))
+    # who they are, not what they have learnt
     own = {f"network.{name}" for name in student.state_dict()}
-    assert set(model.state_dict()) - own == {"tasks.distillation._extra_state"}  # who they are, not what they have learnt
+    assert set(model.state_dict()) - own == {"tasks.distillation._extra_state"}
     losses, _ = model.train()(_views(), _context())
     losses["distillation"].backward()
     assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
@@ -112,7 +113,7 @@ def test_a_run_goes_on_with_the_teachers_it_began_with():
     state = student(1, 2).state_dict()
     student(1, 2).load_state_dict(state)
     for others in ((1,), (2, 1), (1, 3)):
-        with pytest.raises(InputError, match="^teachers: hold other weights than those with which this run began; "):
+        with pytest.raises(InputError, match=r"^teachers: hold other weights than those with which this run began; "):
             student(*others).load_state_dict(state)
 
 
