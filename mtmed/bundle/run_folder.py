@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from mtmed.bundle.active import active_parser
+from mtmed.bundle.folder_lock import lock_folder
 from mtmed.bundle.leaving import leave
 from mtmed.bundle.log_file import LogFile
 from mtmed.bundle.options import check_options
@@ -60,7 +61,7 @@ def start_run(output_dir: str, *, total_iterations: int | None = None, new: bool
     """First item of a bundle's ``run``: check the options, open the run's folder, stop if the run is finished.
 
     Writes the executed config as ``config.json`` and the log as ``log.txt``. With ``new`` an earlier run of the folder
-    is renamed, not removed.
+    is renamed, not removed. A training keeps others off its folder until its process ends.
 
     Args:
         output_dir: folder of the run.
@@ -69,8 +70,8 @@ def start_run(output_dir: str, *, total_iterations: int | None = None, new: bool
         next_step: what to say of a finished run.
 
     Raises:
-        InputError: for unknown options, a length below 1, a device that is not there, a folder that cannot be written
-            or that holds the checkpoint of a run with other settings.
+        InputError: for unknown options, a length below 1, a device that is not there, a folder that cannot be written,
+            that another process trains in, or that holds the checkpoint of a run with other settings.
         SystemExit: with status 0, if the run is finished.
     """
     check_options()
@@ -82,13 +83,18 @@ def start_run(output_dir: str, *, total_iterations: int | None = None, new: bool
     if rank() != 0:
         _stop_if_finished(folder, total_iterations, new, next_step)
         return
-    if new and folder.is_dir():
-        _set_aside(folder)
+    trains = total_iterations is not None
     try:
+        if new and folder.is_dir():
+            if trains:
+                lock_folder(folder)
+            _set_aside(folder)
         require_writable_folder(folder, option="output_dir")
-        _sweep(folder)
         _refuse_other_settings(folder)
         _stop_if_finished(folder, total_iterations, new, next_step)
+        if trains:
+            lock_folder(folder)
+        _sweep(folder)
         config = json.dumps(active_parser().get(), indent=4, default=str)
         with atomic_file(folder / "config.json") as file:
             file.write((config + "\n").encode())
