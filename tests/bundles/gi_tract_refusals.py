@@ -16,7 +16,7 @@ from mtmed.bundle.messages import mendable
 
 __all__ = ["CHECKED", "RUN", "BadInput", "assert_refused", "assert_refused_on_the_terminal"]
 
-RUN = frozenset({"config.json", "log.txt"})
+RUN = frozenset({".run.lock", "config.json", "log.txt"})
 CHECKED = RUN | {"data_check.json"}
 _CONFIGS = {"ensemble": ("evaluate", "ensemble"), "find_learning_rate": ("train", "find_learning_rate")}
 

@@ -90,7 +90,7 @@ BAD = (
         ("learning rates: go from 1.0 to 0.1; give 0 < start < end",),
         {"start": 1.0, "end": 0.1},
         stage="find_learning_rate",
-        files=frozenset({"config.json", "log.txt", "data_check.json"}),
+        files=frozenset({".run.lock", "config.json", "log.txt", "data_check.json"}),
     ),
     BadInput(
         "combination that no training takes",

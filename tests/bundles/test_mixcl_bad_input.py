@@ -55,7 +55,7 @@ class BadInput:
     arguments: tuple[str, ...] = ()
     prepare: Prepare = lambda folder: None
     config: str = "pretrain"
-    files: frozenset[str] = field(default=frozenset({"config.json", "log.txt", "data_check.json"}))
+    files: frozenset[str] = field(default=frozenset({".run.lock", "config.json", "log.txt", "data_check.json"}))
 
 
 def weights_file(write: Callable[[Path], Any]) -> Prepare:

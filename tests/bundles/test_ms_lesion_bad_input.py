@@ -18,7 +18,7 @@ from ms_lesion_runs import MS_LESION, write_brains
 from mtmed.bundle.messages import mendable
 
 pytestmark = pytest.mark.usefixtures("program_state")
-RUN = frozenset({"config.json", "log.txt", "data_check.json"})
+RUN = frozenset({".run.lock", "config.json", "log.txt", "data_check.json"})
 
 
 @pytest.fixture

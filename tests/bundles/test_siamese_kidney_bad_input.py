@@ -30,7 +30,7 @@ from siamese_kidney_runs import SIAMESE_KIDNEY, run_siamese
 
 from mtmed.bundle.messages import mendable
 
-RUN = frozenset({"config.json", "log.txt"})
+RUN = frozenset({".run.lock", "config.json", "log.txt"})
 CHECKED = RUN | {"data_check.json"}
 # the pairs can be counted only when the volumes are prepared
 REPORTED = CHECKED | {"sides.csv", "regions.png"}

@@ -18,7 +18,7 @@ from mtmed.bundle.messages import mendable
 __all__ = ["CHECKED", "FIRST_STEP", "NOTHING", "RUN", "BadInput", "assert_refused", "assert_refused_on_the_terminal"]
 
 NOTHING: frozenset[str] = frozenset()
-RUN = frozenset({"config.json", "log.txt"})
+RUN = frozenset({".run.lock", "config.json", "log.txt"})
 CHECKED = RUN | {"data_check.json"}
 FIRST_STEP = CHECKED | {"events.out.*"}
 
