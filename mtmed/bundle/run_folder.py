@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mtmed.bundle.active import active_parser
-from mtmed.bundle.folder_lock import lock_folder
+from mtmed.bundle.folder_lock import lock_folder, unlock_folder
 from mtmed.bundle.leaving import leave
 from mtmed.bundle.log_file import LogFile
 from mtmed.bundle.options import check_options
@@ -61,7 +61,7 @@ def start_run(output_dir: str, *, total_iterations: int | None = None, new: bool
     """First item of a bundle's ``run``: check the options, open the run's folder, stop if the run is finished.
 
     Writes the executed config as ``config.json`` and the log as ``log.txt``. With ``new`` an earlier run of the folder
-    is renamed, not removed. A training keeps others off its folder until its process ends.
+    is renamed, not removed. A training keeps others off its folder until `finish_run` or the end of the process.
 
     Args:
         output_dir: folder of the run.
@@ -125,7 +125,8 @@ def _check_device() -> None:
 
 
 def finish_run(next_step: str) -> None:
-    """Last item of a bundle's ``run``: say what to run next."""
+    """Last item of a bundle's ``run``: let others use the folder, and say what to run next."""
+    unlock_folder()
     if rank() == 0:
         logger.info("%s", next_step)
 

@@ -14,6 +14,7 @@ import pytest
 from mtmed.bundle import folder_lock
 from mtmed.bundle.folder_lock import lock_folder
 from mtmed.bundle.messages import mendable
+from mtmed.bundle.run_folder import finish_run
 from mtmed.errors import InputError
 
 
@@ -72,8 +73,8 @@ def refusal(folder: Path) -> str | None:
 def test_a_second_training_is_told_who_trains_there(training: Training, folder: Path, tmp_path: Path) -> None:
     line = refusal(folder)
     assert line is not None
-    assert line.startswith(f"output_dir: {folder} is in use: process {training.process.pid} on ")
-    assert line.endswith(" trains there; wait until it has ended, or use another --output_dir")
+    assert line.startswith(f"output_dir: {folder} is in use by process {training.process.pid} on ")
+    assert line.endswith("; wait until it has ended, or use another --output_dir")
     assert refusal(tmp_path) is None
 
 
@@ -92,7 +93,7 @@ def test_a_folder_in_which_another_process_trains_is_not_touched(
     before = sorted(folder.parent.rglob("*"))
     with pytest.raises(RuntimeError) as caught:
         run_toy(output_dir=str(folder), new=new)
-    assert "is in use: process" in str(mendable(caught.value))
+    assert "is in use by process" in str(mendable(caught.value))
     assert sorted(folder.parent.rglob("*")) == before
 
 
@@ -101,6 +102,9 @@ def test_one_who_trains_elsewhere_next_lets_go(folder: Path, tmp_path: Path) -> 
     assert refusal_elsewhere(folder) is not None
     lock_folder(tmp_path)
     assert refusal_elsewhere(folder) is None
+    assert refusal_elsewhere(tmp_path) is not None
+    finish_run("this is next")
+    assert refusal_elsewhere(tmp_path) is None
 
 
 def test_a_file_system_without_locks_is_no_reason_to_stop(

@@ -9,6 +9,8 @@ import torch
 from monai.bundle import ConfigParser
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mtmed.bundle import patient_digests
+from mtmed.data import load_cohort
 from mtmed.networks.weights import load_checkpoint, load_weights
 
 LOSSES = ("identity", "label", "reconstruction")
@@ -38,16 +40,20 @@ def test_run_leaves_everything_that_is_promised(pretrained):
         f"Encoder: {pretrained}/encoder.pt. Next: python -m monai.bundle run --config_file "
         f"bundles/mixcl/finetune.json --pretrained {pretrained}/encoder.pt"
     )
-    assert not list(pretrained.glob(".*"))
+    assert not list(pretrained.glob(".*.tmp"))
 
 
-def test_encoder_says_how_it_is_to_be_fed(pretrained):
+def test_encoder_says_how_it_is_to_be_fed_and_whom_it_saw(pretrained, cohorts):
     content = load_weights(pretrained / "encoder.pt")
+    patients = patient_digests(load_cohort(cohorts["partial"]).cases)
     assert content["settings"] == {
         "modalities": ["CT"],
         "spacing": [4.0, 4.0, 5.0],
         "window": [-150.0, 250.0],
         "patch_size": [32, 32, 16],
+        "labels_of": patients,
+        "split_key": "patient",
+        "trained_on": patients,
     }
     assert content["network_def"] == {
         "_target_": "mtmed.networks.UNETR",
