@@ -25,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``mtmed study`` to its parser."""
     parser.add_argument("file", nargs="+", metavar="FILE", help="study file, then files that override it")
     parser.add_argument("--output", metavar="FOLDER", help="folder of the study; default: runs/NAMES OF THE FILES")
-    set_help = "an input of the study, or a config key for all steps that have it; STEP.NAME=VALUE for one step"
+    set_help = (
+        "an input of the study, or a config key for all steps that have it and do not read it from a checkpoint; "
+        "STEP.NAME=VALUE for one step"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=set_help)
     workers_help = "how many jobs at once; default: 1, with --slurm all that can run"
     parser.add_argument("--workers", type=int, metavar="N", help=workers_help)

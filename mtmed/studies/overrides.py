@@ -18,8 +18,9 @@ _SET_BY_STUDY = ("output_dir", "new", "config_file")
 def resolve_overrides(study: Study, configs: Mapping[str, StepConfig]) -> dict[str, dict[str, dict[str, Any]]]:
     """Overrides per arm and step, without what varies.
 
-    Later ones win: the study's, the step's, the arm's, those of the command line. ``null`` brings back a
-    key's default. Inputs are put in place of their placeholders; placeholders of steps and choices stay.
+    Later ones win: the study's, the step's, the arm's, those of the command line. What names no step is for all that
+    decide the key themselves, not for those that take it from a checkpoint. ``null`` brings back a key's default.
+    Inputs are put in place of their placeholders; placeholders of steps and choices stay.
 
     Args:
         study: the study.
@@ -62,8 +63,8 @@ def _merged(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _layers(study: Study, config: StepConfig, step: str, of_arm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    everywhere = {key: value for key, value in study.overrides.items() if config.has(key)}
-    given = {s.key: s.value for s in study.settings if s.step is None and config.has(s.key)}
+    everywhere = {key: value for key, value in study.overrides.items() if config.decides(key)}
+    given = {s.key: s.value for s in study.settings if s.step is None and config.decides(s.key)}
     here = {s.key: s.value for s in study.settings if s.step == step}
     return [everywhere, study.steps[step].overrides, of_arm, given, here]
 
@@ -84,7 +85,11 @@ def _check_keys(study: Study, configs: Mapping[str, StepConfig]) -> None:
             raise InputError(f"{source}: {key}", "is set by the study itself", "take it out")
         if only is not None:
             configs[only].check_override(key, source)
-        elif not any(config.has(key) for config in configs.values()):
+        elif not any(config.decides(key) for config in configs.values()):
+            if reading := [name for name, config in configs.items() if config.has(key)]:
+                raise InputError(
+                    f"{source}: {key}", "is read from the checkpoint", f"set {reading[0]}.{key} if that is meant"
+                )
             known = sorted({str(item) for config in configs.values() for item in config.content} | set(study.inputs))
             raise InputError(f"{source}: {key}", "no step's config has such a key", nearest(key, known))
 

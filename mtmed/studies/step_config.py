@@ -35,6 +35,18 @@ class StepConfig:
             re.search(rf"@{re.escape(_normal(key))}\b", _normal(json.dumps(self.content)))
         )
 
+    def decides(self, key: str) -> bool:
+        """Whether the step has a key whose value does not follow from the checkpoint that it reads."""
+        return self.has(key) and "loaded" not in self._reads(_normal(key).partition("::")[0], set())
+
+    def _reads(self, name: str, seen: set[str]) -> set[str]:
+        """All keys that the value of a key is made from, and itself."""
+        if name not in seen:
+            seen.add(name)
+            for read in re.findall(r"@(\w+)", json.dumps(self.content.get(name))):
+                self._reads(read, seen)
+        return seen
+
     def get(self, key: str, default: Any = None) -> Any:
         """What stands at a key, which may reach inside with ``#`` or ``::``."""
         place: Any = self.content

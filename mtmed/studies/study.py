@@ -33,12 +33,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Setting:
-    """A value from the command line, for all steps whose config has the key or for one step.
+    """A value from the command line, for one step or for all that it concerns.
 
     Attributes:
         key: key of a config.
         value: the value.
-        step: name of the step, None for all that have the key.
+        step: name of the step, None for all that have the key and do not read it from a checkpoint.
     """
 
     key: str

@@ -40,6 +40,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "fraction": 100,
         "split_seed": 0,
         "learning_rate": 0.1,
+        "depth": 3,
         "teachers": None,
         "best": 0.5,
         "network_def": {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 1},
@@ -54,6 +55,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "evaluate": {
         **COMMON,
         "checkpoint": None,
+        "loaded": "$json.loads(pathlib.Path(@checkpoint).read_text())",
+        "settings": "$@loaded['settings']",
+        "depth": "$@settings['depth']",
+        "width": "$2 * @depth",
         "folds": 5,
         "fold": 0,
         "split_seed": 0,

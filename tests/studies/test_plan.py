@@ -96,6 +96,13 @@ def test_later_layers_win_and_null_brings_the_default_back(plan):
     assert [given["scratch"][step]["seconds"] for step in ("train", "evaluate")] == [1, 5]
 
 
+def test_a_step_keeps_to_what_it_reads_from_a_checkpoint_unless_it_is_meant(plan):
+    for made in (plan({"overrides": {"depth": 5}}), plan(None, "depth=5")):
+        assert made.overrides["scratch"]["train"]["depth"] == 5
+        assert "depth" not in made.overrides["scratch"]["evaluate"]
+    assert plan(None, "depth=5", "evaluate.depth=6").overrides["scratch"]["evaluate"]["depth"] == 6
+
+
 def test_jobs_are_named_after_what_tells_them_apart(plan):
     made = plan({"seeds": [3]})
     run = made.runs[1]
@@ -137,6 +144,7 @@ def test_a_job_keeps_its_folder_when_an_added_arm_changes_its_name(plan, tmp_pat
         ({"arms::scratch::train": {"fold": 1}}, [], "fold: is set by the study itself"),
         ({"overrides": {"optimiser": 1}}, [], "overrides: optimiser: no step's config has such a key"),
         ({}, ["learning_rte=1"], "--set: learning_rte: no step's config has such a key; did you mean 'learning_rate'?"),
+        ({}, ["width=1"], "--set: width: is read from the checkpoint; set evaluate.width if that is meant"),
         ({}, ["evaluate.learning_rate=1"], "--set: learning_rate: evaluate.json has no such key"),
         ({}, ["seed=1"], "seed: is set by the study itself"),
         (
