@@ -8,6 +8,7 @@ import pytest
 from running import BUNDLE
 
 from mtmed.cli import main
+from mtmed.errors import InputError
 from mtmed.studies import make_plan, read_study
 
 STUDIES = BUNDLE / "studies"
@@ -62,6 +63,20 @@ def test_the_demo_scale_needs_nothing_of_the_user(name):
     assert plan.configs["train"].get("network_def::hidden_size") == 192
 
 
+@pytest.mark.parametrize("name", TABLES)
+def test_on_one_data_set_each_pre_training_keeps_to_the_patients_of_its_fine_tuning(name):
+    file, overlay, data = STUDIES / f"{name}.json", STUDIES / "one_dataset.json", "data=/data/target"
+    plan = make_plan(read_study([file, overlay], [data]))
+    for run in plan.runs:
+        assert (run.arm == "scratch") == ("pretrain" not in run.jobs)
+        if run.arm != "scratch":
+            pretrain, train = (plan.jobs[run.jobs[step]].overrides for step in ("pretrain", "train"))
+            shared = ("dataset_dir", "fold", "fraction")
+            assert [pretrain[key] for key in shared] == [train[key] for key in shared]
+    with pytest.raises(InputError, match="reads the data that evaluate validates, the same cases for all folds"):
+        make_plan(read_study([file], [data, "pretraining_data=/data/target"]))
+
+
 @pytest.fixture
 def small(options):
     """Words that make a study tiny."""
@@ -99,6 +114,16 @@ def test_two_arms_make_a_table(small, cohorts, tmp_path, capsys):
     scored = [{row["group"] for row in rows(tmp_path / "out" / run["evaluate"] / "run" / "scores.csv")} for run in runs]
     assert scored[0] == scored[1]
     assert len(scored[0]) == 2
+
+
+@pytest.mark.slow
+def test_two_arms_make_a_table_from_one_data_set(small, cohorts, tmp_path, capsys):
+    overlay = tmp_path / "overlay.json"
+    overlay.write_text(json.dumps({"folds": [1], "fractions": [50], "score::organs": ["liver", "spleen"]}))
+    files = [str(STUDIES / f"{name}.json") for name in ("table1_spleen", "demo", "one_dataset")]
+    words = small(data=cohorts["organs"])
+    assert main(["study", *files, str(overlay), "--output", str(tmp_path / "out"), *words]) == 0
+    assert "2 of 2 runs have scores" in capsys.readouterr().out
 
 
 @pytest.mark.slow
