@@ -130,6 +130,7 @@ def test_folds_share_no_rough_network(trained_ms, train_ms, rough_here, tmp_path
 
 
 def test_ground_truth_is_for_training_patients_alone(trained_ms, train_ms, rough_here):
+    out_of_fold = trained_ms("multi_output")
     folder = train_ms("multi_output", merged_lesions="ground_truth", epochs=1)
     # the network on all training cases is that of out_of_fold
     assert rough_here == []
@@ -137,7 +138,7 @@ def test_ground_truth_is_for_training_patients_alone(trained_ms, train_ms, rough
     training, validated = folds_of(folder)
     assert {patient_of(key) for key, path in checkpoints.items() if path == "ground_truth"} == training
     assert not validated & set(map(patient_of, checkpoints))
-    assert checkpoints[""] == sources(trained_ms("multi_output"))[""]
+    assert checkpoints[""] == sources(out_of_fold)[""]
     get = parsed(folder / "config.json")
     for volume in get("train#dataset").volumes:
         tissue = volume.crop((0, 0, 0), SHAPE)["tissue"][0]
