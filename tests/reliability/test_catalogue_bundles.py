@@ -242,12 +242,12 @@ TEACHERS = (
 
 MIXCL = (
     Row("MixCL without a loss", pretrain(losses=[]), ("tasks: there is none", "name at least one loss"),
-        spoil_abdomens()),
+        spoil_abdomens(), False, RUN),
     Row("MixCL of a label that the manifest does not have", pretrain(), ("label values 5, 10 are not in the manifest",),
         spoil_abdomens(lambda f: rewrite_abdomen(f / abdomen_label(1), lambda data: data * 5))),
     Row("MixCL at temperature 0", pretrain(temperature=0), ("temperature: 0 is not >= 0.003; give a larger number",),
-        spoil_abdomens()),
-    Row("MixCL of no pixels", pretrain(pixels_per_class=0), ("pixels_per_class", "; "), spoil_abdomens()),
+        spoil_abdomens(), False, RUN),
+    Row("MixCL of no pixels", pretrain(pixels_per_class=0), ("pixels_per_class", "; "), spoil_abdomens(), False, RUN),
     Row("folds that split a patient", finetune(), ("Toy/1: patient 'patient0' is in the folds 0 and 1", "same 'fold'"),
         spoil_abdomens(lambda f: change_abdomens(f, split_a_patient))),
 )  # fmt: skip
