@@ -20,9 +20,9 @@ _held: list[IO[str]] = []
 def lock_folder(folder: Path) -> None:
     """Keep trainings of other processes off a folder, until `unlock_folder`, another call or the end of this process.
 
-    The lock is one of the operating system on the file ``.run.lock``, which stays. Loader workers do not inherit it, so
-    that it ends with this process however that ends. Where the file system has no locks, that is logged and the
-    training goes on.
+    The lock is one of the operating system on the file ``.run.lock``, which stays. Loader workers do not inherit it, as
+    they would that of `filelock`, so that it ends with this process however that ends. Where the file system has no
+    locks, that is logged and the training goes on.
 
     Args:
         folder: of the run; must be there.

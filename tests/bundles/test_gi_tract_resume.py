@@ -67,7 +67,7 @@ def test_killed_run_ends_bit_identical(name: str, launcher: Launcher, words: Any
     assert "Not bit-identical" not in text
     assert "Traceback" not in text
     assert run_facts(tmp_path / "killed") == run_facts(tmp_path / "whole")
-    assert not list((tmp_path / "killed").glob(".*.tmp"))
+    assert [path.name for path in (tmp_path / "killed").glob(".*")] == [".run.lock"]
     with (tmp_path / "killed" / "losses.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["iteration"]) for row in rows] == list(range(1, 13))

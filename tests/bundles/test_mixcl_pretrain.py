@@ -40,7 +40,7 @@ def test_run_leaves_everything_that_is_promised(pretrained):
         f"Encoder: {pretrained}/encoder.pt. Next: python -m monai.bundle run --config_file "
         f"bundles/mixcl/finetune.json --pretrained {pretrained}/encoder.pt"
     )
-    assert not list(pretrained.glob(".*.tmp"))
+    assert [path.name for path in pretrained.glob(".*")] == [".run.lock"]
 
 
 def test_encoder_says_how_it_is_to_be_fed_and_whom_it_saw(pretrained, cohorts):

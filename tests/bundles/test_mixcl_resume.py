@@ -173,7 +173,7 @@ def test_killed_run_ends_bit_identical(whole, runs, tmp_path):
     assert killed.start().end() == 0, killed.text()
     assert uninterrupted.wait(120) == 0
     assert facts(killed.folder) == facts(tmp_path / "whole")
-    assert not list(killed.folder.glob(".*.tmp"))
+    assert [path.name for path in killed.folder.glob(".*")] == [".run.lock"]
     rows = list(csv.DictReader((killed.folder / "losses.csv").open(newline="")))
     assert [int(row["iteration"]) for row in rows] == list(range(1, 19))
     text = killed.text()

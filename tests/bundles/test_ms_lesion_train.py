@@ -118,7 +118,7 @@ def test_run_leaves_everything_that_is_promised(trained_ms):
     assert load_weights(folder / "rough.pt")["settings"]["variant"] == "single"
     assert not (trained_ms("single") / "rough.pt").exists()
     assert "inference.json --checkpoint" in (folder / "log.txt").read_text().splitlines()[-1]
-    assert not list(folder.glob(".*.tmp"))
+    assert [path.name for path in folder.glob(".*")] == [".run.lock"]
 
 
 def test_true_positive_rate_of_weight_0_is_left_out(train_ms):

@@ -57,7 +57,7 @@ def test_run_leaves_everything_that_is_promised(pretrained_siamese):
         f"Encoder: {pretrained_siamese}/encoder.pt, accuracy on held-out pairs: scores.csv beside it. Next: python -m "
         f"monai.bundle run --config_file bundles/siamese_kidney/train.json --pretrained {pretrained_siamese}/encoder.pt"
     )
-    assert not list(pretrained_siamese.glob(".*.tmp"))
+    assert [path.name for path in pretrained_siamese.glob(".*")] == [".run.lock"]
 
 
 def test_encoder_holds_the_encoder_and_how_it_was_fed(pretrained_siamese, kidneys):

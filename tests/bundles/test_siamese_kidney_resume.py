@@ -47,7 +47,7 @@ def test_killed_run_ends_bit_identical(stage, launcher, words, tmp_path):
     assert "Not bit-identical" not in text
     assert "Traceback" not in text
     assert run_facts(tmp_path / "killed") == run_facts(tmp_path / "whole")
-    assert not list((tmp_path / "killed").glob(".*.tmp"))
+    assert [path.name for path in (tmp_path / "killed").glob(".*")] == [".run.lock"]
     rows = list(csv.DictReader((tmp_path / "killed" / "losses.csv").open(newline="")))
     assert [int(row["iteration"]) for row in rows] == list(range(1, STEPS[stage] + 1))
     if stage == "train":
